@@ -1,0 +1,97 @@
+// NumPy arrays at the border: what may pass, and what to say about the rest.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#define NPY_NO_DEPRECATED_API NPY_1_22_API_VERSION
+#define PY_ARRAY_UNIQUE_SYMBOL fusedopt_numpy_api
+#ifndef FUSEDOPT_IMPORTS_NUMPY
+#define NO_IMPORT_ARRAY
+#endif
+#include <numpy/arrayobject.h>
+
+#include <algorithm>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "engine/arena.hpp"
+#include "kernels/table.hpp"
+
+namespace fusedopt {
+
+namespace py = pybind11;
+using Shape = std::span<const npy_intp>;
+
+void import_numpy();
+
+// How an error calls an array: params, params[3] or params['weight']. Text is made only on demand.
+struct Label {
+  std::string_view argument;
+  py::ssize_t index = -1;  // -1: the argument is one array, not a list
+  py::handle name = {};    // a str where the parameter has a name
+  std::string text() const;
+};
+
+enum class Access { read, update };
+
+constexpr std::size_t item_size(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
+
+inline PyArrayObject* as_array(py::handle object) {
+  return reinterpret_cast<PyArrayObject*>(object.ptr());
+}
+inline void* data_of(py::handle array) { return PyArray_DATA(as_array(array)); }
+inline Shape shape_of(py::handle array) {
+  PyArrayObject* a = as_array(array);
+  return {PyArray_DIMS(a), static_cast<std::size_t>(PyArray_NDIM(a))};
+}
+
+// What a parameter is, and therefore its gradient and its state must be.
+struct Layout {
+  DType dtype;
+  Shape shape;
+  Label label;  // of the parameter
+};
+
+// Whether a kernel can work on the array as it is.
+inline bool is_usable(py::handle object, DType dtype, Shape shape, Access access) {
+  constexpr int readable = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
+  const int wanted = access == Access::update ? readable | NPY_ARRAY_WRITEABLE : readable;
+  if (!PyArray_CheckExact(object.ptr())) return false;
+  PyArrayObject* array = as_array(object);
+  const PyArray_Descr* descr = PyArray_DESCR(array);
+  return descr->type_num == (dtype == DType::float32 ? NPY_FLOAT : NPY_DOUBLE) &&
+         PyArray_ISNBO(descr->byteorder) && (PyArray_FLAGS(array) & wanted) == wanted &&
+         std::ranges::equal(shape_of(object), shape);
+}
+
+// The array's dtype, if it is one that parameters may have and the array can be updated in place.
+// Throws TypeError or ValueError otherwise, as everything below does.
+DType require_parameter(py::handle object, const Label& label);
+
+// Passes an array that is_usable() rejects for a reason that doesn't matter (a subclass); throws
+// for all others.
+void require_usable(py::handle object, const Label& label, const Layout& layout, Access access);
+
+inline void* require_like(py::handle object, const Label& label, const Layout& layout,
+                          Access access) {
+  if (!is_usable(object, layout.dtype, layout.shape, access)) {
+    require_usable(object, label, layout, access);
+  }
+  return data_of(object);
+}
+
+[[noreturn]] void throw_overlap(const std::string& label, const std::string& other);
+
+std::string quantity(py::ssize_t count, const char* noun);  // "1 array", "2 arrays"
+std::string type_name(py::handle object);
+
+// Arrays over arena memory. They keep the arena alive and don't own their data, so NumPy refuses to
+// resize them: the address holds for the arena's lifetime.
+py::object array_over(const std::shared_ptr<Arena>& arena, void* data, DType dtype, Shape shape);
+py::object counts_over(const std::shared_ptr<Arena>& arena, void* data,
+                       npy_intp size);  // read-only
+
+}  // namespace fusedopt

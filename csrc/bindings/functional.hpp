@@ -1,0 +1,15 @@
+// One update of arrays whose state the caller owns.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <string_view>
+
+namespace fusedopt {
+
+// arguments: argument name -> array, or list of arrays; the parameters, their gradients, then the
+// rule's state arrays in its order. step is the count of this step, from 1.
+void apply(std::string_view rule, const pybind11::dict& hyperparameters, std::int64_t step,
+           const pybind11::dict& arguments);
+
+}  // namespace fusedopt

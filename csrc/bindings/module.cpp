@@ -1,0 +1,114 @@
+// fusedopt._core: see python/fusedopt/_core.pyi for what Python sees.
+#include <pybind11/pybind11.h>
+
+#include <string>
+
+#include "bindings/arrays.hpp"
+#include "bindings/functional.hpp"
+#include "bindings/rules.hpp"
+#include "bindings/stepper.hpp"
+#include "engine/float_mode.hpp"
+#include "engine/plan.hpp"
+#include "engine/threads.hpp"
+
+namespace fusedopt {
+namespace {
+
+std::string compiler() {
+#if defined(__clang__)
+  return "Clang " __clang_version__;
+#elif defined(__GNUC__)
+  return "GCC " __VERSION__;
+#elif defined(_MSC_VER)
+  return "MSVC " + std::to_string(_MSC_VER);
+#else
+  return "unknown";
+#endif
+}
+
+py::tuple to_tuple(const Names& names) {
+  py::tuple result(names.count);
+  for (int k = 0; k < names.count; ++k) {
+    result[static_cast<std::size_t>(k)] = py::str(names.items[k]);
+  }
+  return result;
+}
+
+py::dict rules() {
+  py::dict result;
+  const KernelTable& table = *active_instruction_set().kernels;
+  for (int k = 0; k < table.count; ++k) {
+    const RuleInfo& rule = table.rules[k];
+    result[rule.name] = py::make_tuple(to_tuple(rule.hyperparameters), to_tuple(rule.states));
+  }
+  return result;
+}
+
+py::dict config() {
+  py::list built, available;
+  for (const InstructionSet& set : built_instruction_sets()) {
+    built.append(set.name);
+    if (set.available) available.append(set.name);
+  }
+  py::dict sets, result;
+  sets["built"] = built;
+  sets["available"] = available;
+  sets["active"] = active_instruction_set().name;
+  result["compiler"] = compiler();
+  result["instruction sets"] = sets;
+  result["OpenMP"] = openmp_version();
+  result["threads"] = num_threads();
+  result["flush denormals"] = ScopedFloatMode::can_flush && flush_denormal;
+  return result;
+}
+
+void set_threads(const py::object& count) {
+  if (py::isinstance<py::bool_>(count) || !PyIndex_Check(count.ptr())) {
+    throw py::type_error("num_threads: expected an int, got " + type_name(count));
+  }
+  const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(count.ptr()));
+  int overflow = 0;
+  const long value = PyLong_AsLongAndOverflow(number.ptr(), &overflow);
+  if (overflow != 0 || value < 1 || value > max_threads) {
+    throw py::value_error("num_threads: expected 1 to " + std::to_string(max_threads) + ", got " +
+                          py::cast<std::string>(py::str(number)));
+  }
+  set_num_threads(static_cast<int>(value));
+}
+
+void set_grid(std::int64_t chunk, std::int64_t serial_below) {
+  if (chunk < 1 || serial_below < 0) throw py::value_error("chunk: expected 1 or more");
+  grid.chunk = chunk;
+  grid.serial_below = serial_below;
+}
+
+}  // namespace
+}  // namespace fusedopt
+
+PYBIND11_MODULE(_core, module) {
+  using namespace fusedopt;
+  import_numpy();
+  activate_instruction_set();
+
+  py::class_<Stepper>(module, "Stepper")
+      .def(py::init<const py::list&, const py::object&>(), py::arg("params"), py::arg("names"))
+      .def("configure", &Stepper::configure, py::arg("rule"), py::arg("hyperparameters"))
+      .def("step", &Stepper::step, py::arg("grads"))
+      .def("state", &Stepper::state, py::arg("index"))
+      .def_property_readonly("step_counts", &Stepper::step_counts);
+  module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),
+             py::arg("arguments"));
+
+  module.def("rules", &rules);
+  module.def("config", &config);
+  module.def("get_num_threads", &num_threads);
+  module.def("set_num_threads", &set_threads, py::arg("num_threads"));
+  module.def(
+      "set_flush_denormal",
+      [](bool mode) {
+        flush_denormal = mode;
+        return ScopedFloatMode::can_flush;
+      },
+      py::arg("mode"));
+  module.def("set_grid", &set_grid, py::kw_only(), py::arg("chunk"), py::arg("serial_below"));
+}

@@ -1,0 +1,31 @@
+// The active instruction set's rules, looked up by the names Python uses.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <array>
+#include <string_view>
+
+#include "kernels/dispatch.hpp"
+
+namespace fusedopt {
+
+// Chosen once, when the module is imported.
+void activate_instruction_set();
+const InstructionSet& active_instruction_set();
+
+const RuleInfo& find_rule(std::string_view name);
+
+// A rule with values for its hyperparameters.
+struct ConfiguredRule {
+  const RuleInfo* info = nullptr;
+  std::array<double, max_hyperparameters> hyperparameters{};
+
+  ConfiguredRule() = default;
+  // Throws unless the dict has exactly the rule's hyperparameters.
+  ConfiguredRule(std::string_view name, const pybind11::dict& values);
+
+  const Kernel& kernel(DType dtype) const { return info->kernels[static_cast<int>(dtype)]; }
+};
+
+}  // namespace fusedopt

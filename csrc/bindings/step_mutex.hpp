@@ -1,0 +1,38 @@
+// One step at a time for one optimizer.
+#pragma once
+
+#include <pybind11/pybind11.h>
+
+#include <cstdint>
+#include <mutex>
+#include <stdexcept>
+
+#include "engine/threads.hpp"
+
+namespace fusedopt {
+
+class StepMutex {
+ public:
+  // Taken and given back with the GIL held. Whoever has to wait does so without the GIL: the
+  // thread that holds the mutex may need the GIL before it can give the mutex back.
+  void lock() {
+    if (!mutex_.try_lock()) {
+      // The thread that took it stayed behind in the parent process and will never give it back.
+      if (locked_in_ != fork_count()) {
+        throw std::runtime_error(
+            "this process was forked while another thread was inside step(): the optimizer's "
+            "parameters and state are half updated here; make a new one");
+      }
+      const pybind11::gil_scoped_release without_gil;
+      mutex_.lock();
+    }
+    locked_in_ = fork_count();
+  }
+  void unlock() { mutex_.unlock(); }
+
+ private:
+  std::mutex mutex_;
+  std::uint64_t locked_in_ = 0;
+};
+
+}  // namespace fusedopt

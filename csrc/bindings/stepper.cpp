@@ -1,0 +1,266 @@
+#include "bindings/stepper.hpp"
+
+#include <mutex>
+#include <optional>
+
+namespace fusedopt {
+namespace {
+
+// As NumPy does, small work keeps the GIL: handing it over can cost more than the step itself.
+constexpr std::int64_t release_gil_from = 4096;  // elements
+
+}  // namespace
+
+Stepper::Stepper(const py::list& params, const py::object& names) : names_(names) {
+  const std::size_t count = params.size();
+  parameters_.reserve(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const py::object array = params[i];
+    const DType dtype = require_parameter(array, label_of("params", i));
+    const Shape shape = shape_of(array);
+    parameters_.push_back({.array = array,
+                           .dtype = dtype,
+                           .shape = {shape.begin(), shape.end()},
+                           .size = PyArray_SIZE(as_array(array)),
+                           .data = data_of(array),
+                           .free_stretch = {},
+                           .fresh = false});
+  }
+  steps_arena_ = std::make_shared<Arena>(count * sizeof(std::int64_t));
+  steps_ = static_cast<std::int64_t*>(steps_arena_->take(count * sizeof(std::int64_t)));
+  find_writable_memory();
+}
+
+void Stepper::configure(std::string_view rule, const py::dict& hyperparameters) {
+  const ConfiguredRule next(rule, hyperparameters);
+  std::vector<std::size_t> indices;
+  for (int k = 0; k < next.info->states.count; ++k) {
+    const std::string name = next.info->states.items[k];
+    auto found = std::ranges::find(states_, name, &StateArrays::name);
+    if (found == states_.end()) {
+      const std::size_t count = parameters_.size();
+      found = states_.insert(
+          found, {name, std::vector<void*>(count), std::vector<std::shared_ptr<Arena>>(count)});
+    }
+    indices.push_back(static_cast<std::size_t>(found - states_.begin()));
+  }
+  rule_ = next;
+  rule_states_ = std::move(indices);
+}
+
+Label Stepper::label_of(std::string_view argument, std::size_t index) const {
+  const auto i = static_cast<py::ssize_t>(index);
+  return {argument, i, names_.is_none() ? py::handle() : PyTuple_GET_ITEM(names_.ptr(), i)};
+}
+
+void Stepper::require_count(py::ssize_t count) const {
+  const auto expected = static_cast<py::ssize_t>(parameters_.size());
+  if (count != expected) {
+    throw py::value_error("grads: expected " + quantity(expected, "gradient") +
+                          ", one for each parameter, got " + std::to_string(count));
+  }
+}
+
+std::vector<PyObject*> Stepper::gradients_by_name(py::handle grads) const {
+  if (names_.is_none()) {
+    throw py::type_error("grads: expected a list, as params was given, got a dict");
+  }
+  std::vector<PyObject*> found(parameters_.size());
+  for (std::size_t i = 0; i < found.size(); ++i) {
+    PyObject* name = PyTuple_GET_ITEM(names_.ptr(), static_cast<py::ssize_t>(i));
+    found[i] = PyDict_GetItemWithError(grads.ptr(), name);
+    if (found[i]) continue;
+    if (PyErr_Occurred()) throw py::error_already_set();
+    throw py::value_error(label_of("grads", i).text() +
+                          ": missing; expected an array or None for " +
+                          label_of("params", i).text());
+  }
+  if (static_cast<std::size_t>(PyDict_GET_SIZE(grads.ptr())) != found.size()) {
+    for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(grads)) {
+      if (!names_.contains(key)) {
+        throw py::value_error("grads[" + py::cast<std::string>(py::repr(key)) +
+                              "]: there is no parameter of that name");
+      }
+    }
+  }
+  return found;
+}
+
+// The gradients as a list or tuple: the caller's own where it is one. May run Python code.
+py::object Stepper::gradients_in_order(py::handle grads) const {
+  PyObject* sequence = grads.ptr();
+  if (PyArray_Check(sequence) || PyUnicode_Check(sequence) || !PySequence_Check(sequence)) {
+    const char* expected = names_.is_none() ? "a list of arrays" : "a dict or list of arrays";
+    throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads));
+  }
+  auto list = py::reinterpret_steal<py::object>(PySequence_Fast(sequence, "grads: not a sequence"));
+  if (!list) throw py::error_already_set();
+  return list;
+}
+
+void Stepper::step(py::handle grads) {
+  const bool by_name = PyDict_Check(grads.ptr());
+  const py::object in_order = by_name ? py::object() : gradients_in_order(grads);
+  // Waiting for the lock lets other threads run, which may change the list: it is read afterwards,
+  // and from there until the GIL is released no Python code runs.
+  const std::scoped_lock lock(mutex_);
+  if (by_name) {
+    step_all(gradients_by_name(grads).data());
+  } else {
+    require_count(PySequence_Fast_GET_SIZE(in_order.ptr()));
+    step_all(PySequence_Fast_ITEMS(in_order.ptr()));
+  }
+}
+
+void Stepper::step_all(PyObject* const* grads) {
+  refresh_parameters();
+  if (!gather(grads)) {
+    make_missing_state(grads);
+    gather(grads);
+  }
+  // From here on nothing can fail.
+  const std::size_t count = parameters_.size();
+  std::vector<py::object> kept;
+  if (plan_.elements() >= release_gil_from) {
+    // Without the GIL another thread may empty the caller's list.
+    kept.reserve(count);
+    for (std::size_t i = 0; i < count; ++i) {
+      kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
+    }
+    const py::gil_scoped_release without_gil;
+    plan_.run();
+    grads = nullptr;
+  } else {
+    plan_.run();
+  }
+  for (std::size_t i = 0; i < count; ++i) {
+    PyObject* grad = grads ? grads[i] : kept[i].ptr();
+    if (grad != Py_None) ++steps_[i];
+    parameters_[i].fresh = false;
+  }
+}
+
+// Parameters are the user's arrays, who can resize them, freeze them or change their shape.
+void Stepper::refresh_parameters() {
+  bool moved = false;
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    Parameter& p = parameters_[i];
+    const Label label = label_of("params", i);
+    void* data = require_like(p.array, label, {p.dtype, p.shape, label}, Access::update);
+    if (data != p.data) {
+      p.data = data;
+      moved = true;
+    }
+  }
+  if (moved) find_writable_memory();
+}
+
+// All memory that a step may write. Throws where two parameters share some.
+void Stepper::find_writable_memory() {
+  std::vector<Interval> intervals;
+  intervals.reserve(parameters_.size() + arenas_.size());
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    const Parameter& p = parameters_[i];
+    intervals.push_back(interval_of(p.data, p.bytes(), i));
+  }
+  for (const auto& arena : arenas_) {
+    const auto bytes =
+        static_cast<const char*>(arena->end()) - static_cast<const char*>(arena->begin());
+    intervals.push_back(
+        interval_of(arena->begin(), static_cast<std::size_t>(bytes), parameters_.size()));
+  }
+  for (Parameter& p : parameters_) p.free_stretch = {};
+  if (const auto clash = writable_.assign(std::move(intervals))) {
+    for (Parameter& p : parameters_) p.data = nullptr;  // look again at the next step
+    throw_overlap(label_of("params", clash->second).text(),
+                  label_of("params", clash->first).text());
+  }
+}
+
+void Stepper::check_gradient_memory(std::size_t index, const void* data) {
+  Parameter& p = parameters_[index];
+  const Interval gradient = interval_of(data, p.bytes(), index);
+  if (p.free_stretch.contains(gradient)) return;
+  if (const auto owner = writable_.find_overlap(gradient, &p.free_stretch)) {
+    throw_overlap(label_of("grads", index).text(), *owner < parameters_.size()
+                                                       ? label_of("params", *owner).text()
+                                                       : "the optimizer's own state");
+  }
+}
+
+// Checks all gradients and lays out the work. False where a parameter needs state that it doesn't
+// have yet; nothing but the plan has changed then.
+bool Stepper::gather(PyObject* const* grads) {
+  plan_.clear();
+  bool complete = true;
+  struct {
+    StepContext when{};  // no parameter's, as steps count from 1
+    std::size_t coefficients = 0;
+  } latest[dtype_count];
+
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    if (grads[i] == Py_None) continue;
+    const Parameter& p = parameters_[i];
+    void* gradient = require_like(grads[i], label_of("grads", i),
+                                  {p.dtype, p.shape, label_of("params", i)}, Access::read);
+    check_gradient_memory(i, gradient);
+
+    // Most parameters are at the same step and share one set of coefficients.
+    const Kernel& kernel = rule_.kernel(p.dtype);
+    auto& [when, coefficients] = latest[static_cast<int>(p.dtype)];
+    if (when.step != steps_[i] + 1 || when.fresh != p.fresh) {
+      when = {steps_[i] + 1, p.fresh};
+      coefficients = plan_.add_coefficients();
+      kernel.fold(rule_.hyperparameters.data(), when, plan_.coefficients(coefficients));
+    }
+    Segment segment{&kernel, p.size, coefficients, {p.data, gradient}};
+    for (std::size_t k = 0; k < rule_states_.size(); ++k) {
+      void* state = states_[rule_states_[k]].data[i];
+      complete &= state != nullptr;
+      segment.streams[2 + k] = state;
+    }
+    plan_.add(segment);
+  }
+  return complete;
+}
+
+// Zeros for all state arrays that this step needs and that don't exist, in one block. Either all
+// of them are made or none.
+void Stepper::make_missing_state(PyObject* const* grads) {
+  struct Missing {
+    std::size_t state, parameter;
+  };
+  std::vector<Missing> missing;
+  std::size_t bytes = 0;
+  for (const std::size_t k : rule_states_) {
+    for (std::size_t i = 0; i < parameters_.size(); ++i) {
+      if (grads[i] == Py_None || states_[k].data[i]) continue;
+      missing.push_back({k, i});
+      bytes += Arena::padded(parameters_[i].bytes());
+    }
+  }
+  const auto arena = std::make_shared<Arena>(bytes);
+  arenas_.push_back(arena);
+  for (const auto& [k, i] : missing) {
+    states_[k].data[i] = arena->take(parameters_[i].bytes());
+    states_[k].owners[i] = arena;
+    parameters_[i].fresh = true;
+  }
+  find_writable_memory();
+}
+
+py::dict Stepper::state(py::ssize_t index) const {
+  const auto i = static_cast<std::size_t>(index);
+  const Parameter& p = parameters_.at(i);
+  py::dict arrays;
+  for (const StateArrays& s : states_) {
+    if (s.data[i]) arrays[s.name.c_str()] = array_over(s.owners[i], s.data[i], p.dtype, p.shape);
+  }
+  return arrays;
+}
+
+py::object Stepper::step_counts() const {
+  return counts_over(steps_arena_, steps_, static_cast<npy_intp>(parameters_.size()));
+}
+
+}  // namespace fusedopt

@@ -1,0 +1,79 @@
+// The native half of an optimizer object: parameters, their state arrays and step counts, and the
+// one call that steps all of them.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "bindings/arrays.hpp"
+#include "bindings/rules.hpp"
+#include "bindings/step_mutex.hpp"
+#include "engine/overlap.hpp"
+#include "engine/plan.hpp"
+
+namespace fusedopt {
+
+class Stepper {
+ public:
+  // names: a tuple of str, or None where the parameters have no names.
+  Stepper(const py::list& params, const py::object& names);
+
+  // The rule and hyperparameters from the next step on.
+  void configure(std::string_view rule, const py::dict& hyperparameters);
+
+  // grads: a list or tuple, or a dict by name, with an array or None for every parameter.
+  void step(py::handle grads);
+
+  // The state arrays that a parameter has, by name.
+  py::dict state(py::ssize_t index) const;
+  // Steps taken by each parameter: a live, read-only int64 array.
+  py::object step_counts() const;
+
+ private:
+  struct Parameter {
+    py::object array;
+    DType dtype;
+    std::vector<npy_intp> shape;  // as it was bound; it may not change
+    std::int64_t size;
+    void* data;             // as of the last step; it may change
+    Interval free_stretch;  // known to hold no parameter and no state
+    bool fresh;             // has state that was made for the step under way
+
+    std::size_t bytes() const { return static_cast<std::size_t>(size) * item_size(dtype); }
+  };
+  // One state array for each parameter; null until the parameter needs it.
+  struct StateArrays {
+    std::string name;
+    std::vector<void*> data;
+    std::vector<std::shared_ptr<Arena>> owners;
+  };
+
+  Label label_of(std::string_view argument, std::size_t index) const;
+  std::vector<PyObject*> gradients_by_name(py::handle grads) const;
+  py::object gradients_in_order(py::handle grads) const;
+  void require_count(py::ssize_t count) const;
+
+  void find_writable_memory();
+  void refresh_parameters();
+  void check_gradient_memory(std::size_t index, const void* data);
+  bool gather(PyObject* const* grads);
+  void make_missing_state(PyObject* const* grads);
+  void step_all(PyObject* const* grads);
+
+  std::vector<Parameter> parameters_;
+  py::object names_;
+  std::shared_ptr<Arena> steps_arena_;
+  std::int64_t* steps_;
+
+  ConfiguredRule rule_;
+  std::vector<StateArrays> states_;       // all that any rule has asked for
+  std::vector<std::size_t> rule_states_;  // those of the present rule, in its order
+  std::vector<std::shared_ptr<Arena>> arenas_;
+
+  DisjointIntervals writable_;  // parameters, by index, then state arenas
+  Plan plan_;
+  StepMutex mutex_;
+};
+
+}  // namespace fusedopt

@@ -1,0 +1,53 @@
+// The work of one step: arrays bound to kernels, cut into a fixed grid of chunks.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <vector>
+
+#include "kernels/table.hpp"
+
+namespace fusedopt {
+
+// How the total number of elements is cut. Chunks are the same whatever the number of threads;
+// only tests and benchmarks change these.
+struct Grid {
+  std::atomic<std::int64_t> chunk{8192};          // elements
+  std::atomic<std::int64_t> serial_below{65536};  // less than this stays on the calling thread
+};
+inline Grid grid;
+
+// One parameter's arrays, and the kernel that updates them.
+struct Segment {
+  const Kernel* kernel;
+  std::int64_t size;
+  std::size_t coefficients;  // index into the plan's
+  std::array<void*, max_streams> streams;
+};
+
+class Plan {
+ public:
+  void clear();
+  std::size_t add_coefficients();  // the index of new, unfolded ones
+  Coefficients& coefficients(std::size_t index) { return coefficients_[index]; }
+  void add(const Segment& segment) {
+    segments_.push_back(segment);
+    elements_ += segment.size;
+  }
+
+  std::int64_t elements() const { return elements_; }
+
+  // Runs every kernel over all of its elements. Never throws.
+  void run();
+
+ private:
+  void run_chunks(std::int64_t first, std::int64_t last, std::int64_t chunk) const;
+
+  std::vector<Segment> segments_;
+  std::vector<Coefficients> coefficients_;
+  std::vector<std::int64_t> ends_;  // running total of elements, only for parallel runs
+  std::int64_t elements_ = 0;
+};
+
+}  // namespace fusedopt

@@ -1,0 +1,26 @@
+// Which instruction sets this build has, which this machine can run, and the one in use.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "kernels/table.hpp"
+
+namespace fusedopt {
+
+struct InstructionSet {
+  const char* name;
+  bool available;  // the CPU has it and the operating system saves its registers
+  const KernelTable* kernels;
+};
+
+// Narrowest first.
+const std::vector<InstructionSet>& built_instruction_sets();
+
+// The widest available set, or the forced one. Throws std::invalid_argument, with a text for the
+// user, where the forced one is unknown or not available.
+const InstructionSet& choose_instruction_set(std::optional<std::string_view> forced);
+
+}  // namespace fusedopt

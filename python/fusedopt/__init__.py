@@ -1,0 +1,26 @@
+"""Fused, multi-threaded SIMD optimizers that update NumPy arrays in place."""
+
+from importlib.metadata import version as _version
+
+from . import functional
+from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
+from .adam import Adam, AdamW
+from .optimizer import Optimizer
+from .rmsprop import RMSprop
+from .sgd import SGD
+
+__version__ = _version("fusedopt")
+
+__all__ = [
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Optimizer",
+    "RMSprop",
+    "__version__",
+    "functional",
+    "get_num_threads",
+    "set_flush_denormal",
+    "set_num_threads",
+    "show_config",
+]

@@ -1,0 +1,64 @@
+"""Checks for hyperparameters.
+
+Each takes the argument's name and a value, and returns the value as it is kept, or raises a
+TypeError (not a number, not a bool) or ValueError (out of range).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from numbers import Real
+from typing import Any, TypeAlias
+
+import numpy as np
+
+Check: TypeAlias = Callable[[str, Any], Any]
+
+
+def finite(name: str, value: Any) -> float:
+    """Any finite number."""
+    return _number(name, value, "a finite number", lambda x: True)
+
+
+def non_negative(name: str, value: Any) -> float:
+    """A finite number, 0 or more."""
+    return _number(name, value, "a finite number >= 0", lambda x: x >= 0)
+
+
+def decay_rate(name: str, value: Any) -> float:
+    """A number in [0, 1)."""
+    return _number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
+
+
+def decay_rates(name: str, value: Any) -> tuple[float, float]:
+    """Two numbers in [0, 1)."""
+    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+        raise TypeError(f"{name}: expected a pair of numbers, got {_show(value)}")
+    if len(value) != 2:
+        raise ValueError(f"{name}: expected a pair of numbers, got {len(value)} of them")
+    first, second = value
+    return decay_rate(f"{name}[0]", first), decay_rate(f"{name}[1]", second)
+
+
+def flag(name: str, value: Any) -> bool:
+    """True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected True or False, got {_show(value)}")
+    return bool(value)
+
+
+def _number(name: str, value: Any, expected: str, accepts: Callable[[float], bool]) -> float:
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{name}: expected {expected}, got {_show(value)}")
+    try:
+        number = float(value)
+    except OverflowError:
+        number = math.inf
+    if not (math.isfinite(number) and accepts(number)):
+        raise ValueError(f"{name}: expected {expected}, got {value}")
+    return number
+
+
+def _show(value: Any) -> str:
+    return f"{value!r} ({type(value).__name__})"

@@ -1,0 +1,234 @@
+"""What all optimizers share: parameters, hyperparameters, state and step."""
+
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from . import _core
+from ._hyperparameters import Check
+from ._types import Array, Grads, Params
+
+
+class Engine(Protocol):
+    """What updates the arrays: the native stepper, or plain NumPy in `fusedopt.reference`."""
+
+    def configure(self, rule: str, hyperparameters: dict[str, float]) -> None: ...
+    def step(self, grads: Grads) -> None: ...
+    def state(self, index: int) -> dict[str, Array]: ...
+    @property
+    def step_counts(self) -> npt.NDArray[np.int64]: ...
+
+
+class ParamGroup(MutableMapping[str, Any]):
+    """Parameters and their hyperparameters.
+
+    A mapping: ``"params"`` (read-only) and every hyperparameter of the optimizer, which may be
+    assigned between steps. A value is checked when it is assigned, values that must fit each other
+    at the next step. Keys can be neither added nor removed.
+    """
+
+    def __init__(
+        self, params: tuple[Array, ...], checks: Mapping[str, Check], values: Mapping[str, Any]
+    ) -> None:
+        self._checks = checks
+        self._values: dict[str, Any] = {"params": params}
+        for name in checks:
+            self[name] = values[name]
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == "params":
+            raise ValueError("params: an optimizer's parameters can't be replaced")
+        if name not in self._checks:
+            known = ", ".join(self._checks)
+            raise ValueError(f"{name}: no such hyperparameter; there are {known}")
+        self._values[name] = self._checks[name](name, value)
+        self._changed = True
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name}: a hyperparameter can't be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return everything but the parameters, as a new dict."""
+        return {name: self._values[name] for name in self._checks}
+
+    def __repr__(self) -> str:
+        return f"ParamGroup({_settings(self)}; {_describe(self['params'])})"
+
+
+class ParameterState(Mapping[str, Any]):
+    """The state of one parameter: its step count and its live state arrays; empty at first.
+
+    Arrays may be read and written in place; entries can't be replaced.
+    """
+
+    def __init__(self, engine: Engine, index: int) -> None:
+        self._engine = engine
+        self._index = index
+
+    def _entries(self) -> dict[str, Any]:
+        step = int(self._engine.step_counts[self._index])
+        return {"step": step, **self._engine.state(self._index)} if step else {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._entries()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries())
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def __repr__(self) -> str:
+        return repr(self._entries())
+
+
+class States(Mapping[int | str, ParameterState]):
+    """The states of all parameters, by index, or by name where they have names."""
+
+    def __init__(self, engine: Engine, count: int, names: tuple[str, ...] | None) -> None:
+        self._states = [ParameterState(engine, index) for index in range(count)]
+        self._names = {name: index for index, name in enumerate(names or ())}
+
+    def __getitem__(self, key: int | str) -> ParameterState:
+        index = self._names[key] if isinstance(key, str) else key
+        if not 0 <= index < len(self._states):
+            raise KeyError(key)
+        return self._states[index]
+
+    def __iter__(self) -> Iterator[int | str]:
+        return iter(self._names or range(len(self._states)))
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Optimizer:
+    """The base of all optimizers; use one of its subclasses.
+
+    A subclass names its hyperparameters with their checks in ``_checks``, and says in ``_rule``
+    which native rule a group's hyperparameters mean.
+
+    Attributes
+    ----------
+    param_groups : tuple of ParamGroup
+        The hyperparameters: read and assign ``opt.param_groups[0]["lr"]`` between steps.
+    state : mapping
+        For each parameter, by index (or by name, where ``params`` was a dict), a read-only mapping
+        of its state: ``"step"`` and live arrays. Empty before the parameter's first step.
+    step_counts : array of int64
+        How many steps each parameter has taken; live and read-only.
+
+    Examples
+    --------
+    >>> import numpy as np, fusedopt
+    >>> isinstance(fusedopt.SGD([np.zeros(3)]), fusedopt.Optimizer)
+    True
+    """
+
+    _checks: ClassVar[Mapping[str, Check]]
+
+    def __init__(self, params: Params, **hyperparameters: Any) -> None:
+        arrays, names = _collect(params)
+        self._group = ParamGroup(tuple(arrays), self._checks, hyperparameters)
+        self._engine = self._make_engine(arrays, names)
+        self._configure()
+        self.param_groups = (self._group,)
+        self.state = States(self._engine, len(arrays), names)
+
+    @staticmethod
+    def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+        """Return the native rule for a group's hyperparameters, and the rule's own.
+
+        Raises ValueError where hyperparameters don't fit each other.
+        """
+        raise NotImplementedError("Optimizer is a base class: use one of its subclasses")
+
+    def _make_engine(self, params: list[Array], names: tuple[str, ...] | None) -> Engine:
+        return _core.Stepper(params, names)
+
+    def _configure(self) -> None:
+        self._engine.configure(*self._rule(self._group))
+        self._group._changed = False
+
+    @property
+    def step_counts(self) -> npt.NDArray[np.int64]:
+        """How many steps each parameter has taken; live and read-only."""
+        return self._engine.step_counts
+
+    def step(self, grads: Grads) -> None:
+        """Update all parameters in place.
+
+        A step happens whole or, when it raises, not at all.
+
+        Parameters
+        ----------
+        grads : list, or dict with the names of params
+            For each parameter its gradient, an array of the parameter's shape and dtype,
+            C-contiguous and aligned, that shares no memory with a parameter or the state; or None,
+            which leaves the parameter and its state as they are.
+
+        Raises
+        ------
+        TypeError
+            If a gradient is not an array of the parameter's dtype.
+        ValueError
+            If a gradient is missing or too many, has another shape or a layout that the kernels
+            can't read, or overlaps memory that the step writes; if a parameter can no longer be
+            updated in place; if hyperparameters assigned since the last step don't fit each other.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> params = [np.array([1.0, 2.0]), np.array([3.0])]
+        >>> opt = fusedopt.SGD(params, lr=0.5)
+        >>> opt.step([np.array([2.0, 4.0]), None])
+        >>> params
+        [array([0., 0.]), array([3.])]
+        """
+        if self._group._changed:
+            self._configure()
+        self._engine.step(grads)
+
+    def __repr__(self) -> str:
+        group = self._group
+        return f"{type(self).__name__}({_settings(group)}; {_describe(group['params'])})"
+
+
+def _collect(params: Params) -> tuple[list[Array], tuple[str, ...] | None]:
+    if isinstance(params, Mapping):
+        for name in params:
+            if not isinstance(name, str):
+                raise TypeError(f"params: expected str as names, got {name!r}")
+        return list(params.values()), tuple(params)
+    if isinstance(params, np.ndarray | str) or not isinstance(params, Iterable):
+        hint = "; for one array, write [array]" if isinstance(params, np.ndarray) else ""
+        raise TypeError(
+            "params: expected a list of arrays, or a dict of names and arrays, "
+            f"got {type(params).__name__}{hint}"
+        )
+    return list(params), None
+
+
+def _settings(group: ParamGroup) -> str:
+    return ", ".join(f"{name}={value}" for name, value in group.hyperparameters().items())
+
+
+def _describe(params: tuple[Array, ...]) -> str:
+    elements = sum(array.size for array in params)
+    dtypes = "/".join(sorted({array.dtype.name for array in params}))
+    arrays = f"{len(params)} array" + ("" if len(params) == 1 else "s")
+    return f"{arrays}, {elements:,} elements" + (f", {dtypes}" if dtypes else "")

@@ -1,0 +1,114 @@
+"""RMSProp, plain, centered and with momentum."""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from ._hyperparameters import Check, decay_rate, flag, non_negative
+from ._types import Params
+from .optimizer import Optimizer
+
+
+class RMSprop(Optimizer):
+    """RMSProp, centered and with momentum if asked for; as `torch.optim.RMSprop`.
+
+    With g the gradient (−g if ``maximize``), p the parameter, μ the momentum, and all state zero at
+    first::
+
+        g ← g + weight_decay·p
+        v ← alpha·v + (1 − alpha)·g²
+        d = g / (√v + eps)
+
+        a ← a + (1 − alpha)·(g − a)             if centered
+        d = g / (√max(v − a², 0) + eps)
+
+        p ← p − lr·d                            if momentum = 0
+
+        b ← μ·b + d                             with momentum
+        p ← p − lr·b
+
+    Parameters
+    ----------
+    params : list of arrays, or dict of names and arrays
+        float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
+        memory. They are updated in place.
+    lr : float, default 1e-2
+        Learning rate, >= 0.
+    alpha : float, default 0.99
+        Decay rate of the averages, in [0, 1).
+    eps : float, default 1e-8
+        Added to the root, >= 0. With 0, an element whose gradients were all zero becomes NaN (0/0).
+    weight_decay : float, default 0
+        L2 penalty, >= 0.
+    momentum : float, default 0
+        Momentum factor μ, >= 0. Where 0, there is no momentum buffer.
+    centered : bool, default False
+        Divide by the standard deviation of the gradient rather than its root mean square.
+    maximize : bool, default False
+        Go up the gradient instead of down.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or a parameter not a float32 or float64 array.
+    ValueError
+        If a hyperparameter is out of range, or a parameter can't be updated in place.
+
+    Notes
+    -----
+    State: ``square_avg`` (v), ``grad_avg`` (a, only centered), ``momentum_buffer`` (b, only with
+    momentum). The max differs from torch only where torch's difference is negative by rounding and
+    its root NaN. T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA, 2012; centered:
+    A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013.
+
+    Examples
+    --------
+    >>> import numpy as np, fusedopt
+    >>> x = np.array([4.0, -2.0])
+    >>> opt = fusedopt.RMSprop([x], lr=0.01, centered=True)
+    >>> for _ in range(1000):
+    ...     opt.step([2 * x])  # the gradient of x²
+    >>> bool(np.all(abs(x) < 0.05))
+    True
+    >>> list(opt.state[0])
+    ['step', 'square_avg', 'grad_avg']
+    """
+
+    _checks: ClassVar[Mapping[str, Check]] = {
+        "lr": non_negative,
+        "alpha": decay_rate,
+        "eps": non_negative,
+        "weight_decay": non_negative,
+        "momentum": non_negative,
+        "centered": flag,
+        "maximize": flag,
+    }
+
+    def __init__(
+        self,
+        params: Params,
+        lr: float = 1e-2,
+        alpha: float = 0.99,
+        eps: float = 1e-8,
+        weight_decay: float = 0,
+        momentum: float = 0,
+        centered: bool = False,
+        *,
+        maximize: bool = False,
+    ) -> None:
+        super().__init__(
+            params,
+            lr=lr,
+            alpha=alpha,
+            eps=eps,
+            weight_decay=weight_decay,
+            momentum=momentum,
+            centered=centered,
+            maximize=maximize,
+        )
+
+    @staticmethod
+    def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+        centered = "_centered" if group["centered"] else ""
+        momentum = "_momentum" if group["momentum"] else ""
+        names = ["lr", "alpha", "eps", "weight_decay", "momentum", "maximize"]
+        return f"rmsprop{centered}{momentum}", {name: group[name] for name in names}
