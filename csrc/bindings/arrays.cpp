@@ -24,6 +24,7 @@ const char* name_of(DType dtype) { return dtype == DType::float32 ? "float32" : 
 // Masks have no meaning to a kernel; going over them would update what the mask hides. Runs no
 // Python code (an import would): callers hold borrowed references.
 bool is_masked(py::handle object) {
+  if (PyArray_CheckExact(object.ptr())) return false;
   const auto name = py::str("numpy.ma");
   const auto module = py::reinterpret_steal<py::object>(PyImport_GetModule(name.ptr()));
   if (!module) return false;  // nobody has made one
@@ -35,7 +36,7 @@ void require_array(py::handle object, const Label& label) {
   if (!PyArray_Check(object.ptr())) {
     throw_type(label, "expected a NumPy array, got " + type_name(object));
   }
-  if (!PyArray_CheckExact(object.ptr()) && is_masked(object)) {
+  if (is_masked(object)) {
     throw_type(label, "expected a plain NumPy array, got a masked array");
   }
 }
@@ -87,6 +88,10 @@ py::object new_array(const std::shared_ptr<Arena>& arena, void* data, int type, 
 
 }  // namespace
 
+bool is_plain_subclass(py::handle object) {
+  return PyArray_Check(object.ptr()) && !is_masked(object);
+}
+
 void import_numpy() {
   if (PyArray_ImportNumPyAPI() < 0) throw py::error_already_set();
 }
@@ -113,7 +118,7 @@ void require_usable(py::handle object, const Label& label, const Layout& layout,
     throw_type(label, std::string("expected dtype ") + name_of(layout.dtype) + like + ", got " +
                           dtype_text(object));
   }
-  if (!std::ranges::equal(shape_of(object), layout.shape)) {
+  if (!is_same(shape_of(object), layout.shape)) {
     throw_value(label, "expected shape " + text_of(layout.shape) + like + ", got " +
                            text_of(shape_of(object)));
   }

@@ -10,7 +10,6 @@
 #endif
 #include <numpy/arrayobject.h>
 
-#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -48,6 +47,15 @@ inline Shape shape_of(py::handle array) {
   return {PyArray_DIMS(a), static_cast<std::size_t>(PyArray_NDIM(a))};
 }
 
+// Not std::ranges::equal, which calls memcmp: most shapes have one or two numbers.
+inline bool is_same(Shape a, Shape b) {
+  if (a.size() != b.size()) return false;
+  for (std::size_t k = 0; k < a.size(); ++k) {
+    if (a[k] != b[k]) return false;
+  }
+  return true;
+}
+
 // What a parameter is, and therefore its gradient and its state must be.
 struct Layout {
   DType dtype;
@@ -55,33 +63,27 @@ struct Layout {
   Label label;  // of the parameter
 };
 
+// Whether it is an array of a subclass that means nothing special to a kernel, as np.memmap.
+bool is_plain_subclass(py::handle object);
+
 // Whether a kernel can work on the array as it is.
 inline bool is_usable(py::handle object, DType dtype, Shape shape, Access access) {
   constexpr int readable = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
   const int wanted = access == Access::update ? readable | NPY_ARRAY_WRITEABLE : readable;
-  if (!PyArray_CheckExact(object.ptr())) return false;
+  if (!PyArray_CheckExact(object.ptr()) && !is_plain_subclass(object)) return false;
   PyArrayObject* array = as_array(object);
   const PyArray_Descr* descr = PyArray_DESCR(array);
   return descr->type_num == (dtype == DType::float32 ? NPY_FLOAT : NPY_DOUBLE) &&
          PyArray_ISNBO(descr->byteorder) && (PyArray_FLAGS(array) & wanted) == wanted &&
-         std::ranges::equal(shape_of(object), shape);
+         is_same(shape_of(object), shape);
 }
 
 // The array's dtype, if it is one that parameters may have and the array can be updated in place.
 // Throws TypeError or ValueError otherwise, as everything below does.
 DType require_parameter(py::handle object, const Label& label);
 
-// Passes an array that is_usable() rejects for a reason that doesn't matter (a subclass); throws
-// for all others.
+// Throws unless is_usable(), and says why it isn't.
 void require_usable(py::handle object, const Label& label, const Layout& layout, Access access);
-
-inline void* require_like(py::handle object, const Label& label, const Layout& layout,
-                          Access access) {
-  if (!is_usable(object, layout.dtype, layout.shape, access)) {
-    require_usable(object, label, layout, access);
-  }
-  return data_of(object);
-}
 
 [[noreturn]] void throw_overlap(const std::string& label, const std::string& other);
 

@@ -61,30 +61,36 @@ std::vector<Argument> read_arguments(const py::dict& arguments, const RuleInfo& 
   return read;
 }
 
-// Throws where memory that is written is also anything else. Owners are counted argument by
-// argument, gradients (which may share memory with each other) left out.
-void require_disjoint(const std::vector<Argument>& arguments, const std::vector<Segment>& segments,
-                      const std::vector<std::size_t>& indices, const std::vector<DType>& dtypes) {
+// An array among the arguments.
+struct Place {
+  std::size_t argument, index;
+};
+
+// Throws where memory that is written is also anything else. Gradients may share memory with each
+// other.
+void require_disjoint(const std::vector<Argument>& arguments) {
+  std::vector<Place> places;
   const auto text = [&](std::size_t owner) {
-    return arguments[owner / segments.size()].label(indices[owner % segments.size()]).text();
+    const auto [argument, index] = places[owner];
+    return arguments[argument].label(index).text();
   };
-  const auto interval = [&](std::size_t stream, std::size_t s) {
-    const auto bytes = static_cast<std::size_t>(segments[s].size) * item_size(dtypes[s]);
-    return interval_of(segments[s].streams[stream], bytes, stream * segments.size() + s);
-  };
-  std::vector<Interval> written;
-  for (std::size_t stream = 0; stream < arguments.size(); ++stream) {
-    if (stream == 1) continue;
-    for (std::size_t s = 0; s < segments.size(); ++s) written.push_back(interval(stream, s));
+  std::vector<Interval> written, read;
+  for (std::size_t k = 0; k < arguments.size(); ++k) {
+    for (std::size_t i = 0; i < arguments[k].arrays.size(); ++i) {
+      if (arguments[1].arrays[i].is_none()) continue;
+      PyArrayObject* array = as_array(arguments[k].arrays[i]);
+      const auto bytes = static_cast<std::size_t>(PyArray_NBYTES(array));
+      (k == 1 ? read : written).push_back(interval_of(PyArray_DATA(array), bytes, places.size()));
+      places.push_back({k, i});
+    }
   }
   DisjointIntervals writable;
   if (const auto clash = writable.assign(std::move(written))) {
     throw_overlap(text(clash->second), text(clash->first));
   }
-  for (std::size_t s = 0; s < segments.size(); ++s) {
-    const Interval gradient = interval(1, s);
-    if (const auto owner = writable.find_overlap(gradient)) {
-      throw_overlap(text(gradient.owner), text(*owner));
+  for (const Interval& gradient : read) {
+    if (const auto other = writable.find_overlap(gradient)) {
+      throw_overlap(text(gradient.owner), text(*other));
     }
   }
 }
@@ -106,30 +112,22 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
     rule.kernel(DType(d)).fold(rule.hyperparameters.data(), {step, step == 1},
                                plan.coefficients(coefficients[d]));
   }
-  std::vector<Segment> segments;
-  std::vector<std::size_t> indices;
-  std::vector<DType> dtypes;
   for (std::size_t i = 0; i < params.arrays.size(); ++i) {
     const py::object& param = params.arrays[i];
     const DType dtype = require_parameter(param, params.label(i));
     const Layout layout{dtype, shape_of(param), params.label(i)};
-    const bool skipped = grads.arrays[i].is_none();
-    Segment segment{&rule.kernel(dtype),
-                    PyArray_SIZE(as_array(param)),
-                    coefficients[static_cast<int>(dtype)],
-                    {data_of(param)}};
-    for (std::size_t k = 1; k < arguments.size(); ++k) {
-      if (k == 1 && skipped) continue;
-      segment.streams[k] = require_like(arguments[k].arrays[i], arguments[k].label(i), layout,
-                                        k == 1 ? Access::read : Access::update);
+    for (std::size_t k = 2; k < arguments.size(); ++k) {
+      require_usable(arguments[k].arrays[i], arguments[k].label(i), layout, Access::update);
     }
-    if (skipped) continue;
-    segments.push_back(segment);
-    indices.push_back(i);
-    dtypes.push_back(dtype);
-    plan.add(segment);
+    if (grads.arrays[i].is_none()) continue;
+    require_usable(grads.arrays[i], grads.label(i), layout, Access::read);
+    Segment& segment = plan.add(rule.kernel(dtype), coefficients[static_cast<int>(dtype)],
+                                PyArray_SIZE(as_array(param)));
+    for (std::size_t k = 0; k < arguments.size(); ++k) {
+      segment.streams[k] = data_of(arguments[k].arrays[i]);
+    }
   }
-  require_disjoint(arguments, segments, indices, dtypes);
+  require_disjoint(arguments);
   // The arrays stay alive in arguments, which holds references.
   const py::gil_scoped_release without_gil;
   plan.run();

@@ -113,7 +113,6 @@ void Stepper::step(py::handle grads) {
 }
 
 void Stepper::step_all(PyObject* const* grads) {
-  refresh_parameters();
   if (!gather(grads)) {
     make_missing_state(grads);
     gather(grads);
@@ -140,19 +139,23 @@ void Stepper::step_all(PyObject* const* grads) {
   }
 }
 
-// Parameters are the user's arrays, who can resize them, freeze them or change their shape.
-void Stepper::refresh_parameters() {
-  bool moved = false;
+// Whether a parameter is where and what it was. One that is not updated may be read-only.
+bool Stepper::is_unchanged(const Parameter& p, bool updated) const {
+  return data_of(p.array) == p.data &&
+         is_usable(p.array, p.dtype, p.shape, updated ? Access::update : Access::read);
+}
+
+// Parameters are the user's arrays, who can resize them, freeze them or change their shape. Throws
+// where a kernel can't go along with that.
+void Stepper::find_parameters(PyObject* const* grads) {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     Parameter& p = parameters_[i];
     const Label label = label_of("params", i);
-    void* data = require_like(p.array, label, {p.dtype, p.shape, label}, Access::update);
-    if (data != p.data) {
-      p.data = data;
-      moved = true;
-    }
+    require_usable(p.array, label, {p.dtype, p.shape, label},
+                   grads[i] == Py_None ? Access::read : Access::update);
+    p.data = data_of(p.array);
   }
-  if (moved) find_writable_memory();
+  find_writable_memory();
 }
 
 // All memory that a step may write. Throws where two parameters share some.
@@ -177,19 +180,20 @@ void Stepper::find_writable_memory() {
   }
 }
 
-void Stepper::check_gradient_memory(std::size_t index, const void* data) {
-  Parameter& p = parameters_[index];
-  const Interval gradient = interval_of(data, p.bytes(), index);
-  if (p.free_stretch.contains(gradient)) return;
-  if (const auto owner = writable_.find_overlap(gradient, &p.free_stretch)) {
-    throw_overlap(label_of("grads", index).text(), *owner < parameters_.size()
-                                                       ? label_of("params", *owner).text()
-                                                       : "the optimizer's own state");
-  }
+// Throws where a gradient lies in memory that the step may write; otherwise remembers the free
+// stretch around it, where the gradient of the next step most likely lies too.
+void Stepper::check_gradient_memory(const Interval& gradient) {
+  const std::size_t i = gradient.owner;
+  const auto other = writable_.find_overlap(gradient, &parameters_[i].free_stretch);
+  if (!other) return;
+  throw_overlap(label_of("grads", i).text(), *other < parameters_.size()
+                                                 ? label_of("params", *other).text()
+                                                 : "the optimizer's own state");
 }
 
-// Checks all gradients and lays out the work. False where a parameter needs state that it doesn't
-// have yet; nothing but the plan has changed then.
+// Checks everything and lays out the work. False where a parameter needs state that it doesn't have
+// yet; nothing but the plan has changed then. This is what a step costs besides arithmetic: for one
+// parameter a few comparisons, and no look at anything that errors alone need.
 bool Stepper::gather(PyObject* const* grads) {
   plan_.clear();
   bool complete = true;
@@ -198,12 +202,21 @@ bool Stepper::gather(PyObject* const* grads) {
     std::size_t coefficients = 0;
   } latest[dtype_count];
 
-  for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    if (grads[i] == Py_None) continue;
+  const std::size_t count = parameters_.size();
+  for (std::size_t i = 0; i < count; ++i) {
     const Parameter& p = parameters_[i];
-    void* gradient = require_like(grads[i], label_of("grads", i),
-                                  {p.dtype, p.shape, label_of("params", i)}, Access::read);
-    check_gradient_memory(i, gradient);
+    PyObject* grad = grads[i];
+    if (!is_unchanged(p, grad != Py_None)) {
+      find_parameters(grads);
+      return gather(grads);
+    }
+    if (grad == Py_None) continue;
+    if (!is_usable(grad, p.dtype, p.shape, Access::read)) {
+      require_usable(grad, label_of("grads", i), {p.dtype, p.shape, label_of("params", i)},
+                     Access::read);
+    }
+    const Interval gradient = interval_of(data_of(grad), p.bytes(), i);
+    if (!p.free_stretch.contains(gradient)) check_gradient_memory(gradient);
 
     // Most parameters are at the same step and share one set of coefficients.
     const Kernel& kernel = rule_.kernel(p.dtype);
@@ -213,13 +226,14 @@ bool Stepper::gather(PyObject* const* grads) {
       coefficients = plan_.add_coefficients();
       kernel.fold(rule_.hyperparameters.data(), when, plan_.coefficients(coefficients));
     }
-    Segment segment{&kernel, p.size, coefficients, {p.data, gradient}};
+    Segment& segment = plan_.add(kernel, coefficients, p.size);
+    segment.streams[0] = p.data;
+    segment.streams[1] = data_of(grad);
     for (std::size_t k = 0; k < rule_states_.size(); ++k) {
       void* state = states_[rule_states_[k]].data[i];
       complete &= state != nullptr;
       segment.streams[2 + k] = state;
     }
-    plan_.add(segment);
   }
   return complete;
 }

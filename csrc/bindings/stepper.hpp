@@ -55,8 +55,9 @@ class Stepper {
   void require_count(py::ssize_t count) const;
 
   void find_writable_memory();
-  void refresh_parameters();
-  void check_gradient_memory(std::size_t index, const void* data);
+  bool is_unchanged(const Parameter& p, bool updated) const;
+  void find_parameters(PyObject* const* grads);
+  void check_gradient_memory(const Interval& gradient);
   bool gather(PyObject* const* grads);
   void make_missing_state(PyObject* const* grads);
   void step_all(PyObject* const* grads);

@@ -5,11 +5,6 @@
 
 namespace fusedopt {
 
-Interval interval_of(const void* data, std::size_t bytes, std::size_t owner) {
-  const auto begin = reinterpret_cast<std::uintptr_t>(data);
-  return {begin, begin + bytes, owner};
-}
-
 std::optional<std::pair<std::size_t, std::size_t>> DisjointIntervals::assign(
     std::vector<Interval> intervals) {
   std::erase_if(intervals, [](const Interval& i) { return i.begin == i.end; });

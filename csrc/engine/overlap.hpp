@@ -16,7 +16,10 @@ struct Interval {
   bool contains(const Interval& other) const { return begin <= other.begin && other.end <= end; }
 };
 
-Interval interval_of(const void* data, std::size_t bytes, std::size_t owner);
+inline Interval interval_of(const void* data, std::size_t bytes, std::size_t owner) {
+  const auto begin = reinterpret_cast<std::uintptr_t>(data);
+  return {begin, begin + bytes, owner};
+}
 
 // A set of disjoint intervals.
 class DisjointIntervals {

@@ -31,9 +31,15 @@ class Plan {
   void clear();
   std::size_t add_coefficients();  // the index of new, unfolded ones
   Coefficients& coefficients(std::size_t index) { return coefficients_[index]; }
-  void add(const Segment& segment) {
-    segments_.push_back(segment);
-    elements_ += segment.size;
+  // A segment whose streams the caller fills in, in place: put together elsewhere and copied, they
+  // would stall the processor, which can't forward eight-byte stores to wider loads.
+  Segment& add(const Kernel& kernel, std::size_t coefficients, std::int64_t size) {
+    elements_ += size;
+    Segment& segment = segments_.emplace_back();
+    segment.kernel = &kernel;
+    segment.size = size;
+    segment.coefficients = coefficients;
+    return segment;
   }
 
   std::int64_t elements() const { return elements_; }

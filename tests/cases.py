@@ -1,0 +1,106 @@
+"""What the tests run over: every rule with every option, sizes around every vector width."""
+
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+import fusedopt
+from fusedopt import reference
+
+DTYPES = [np.float32, np.float64]
+
+# 0 to 4 vector widths + 1 (a vector holds up to 16 elements), and sizes that take many chunks.
+SIZES = [*range(66), 127, 1000, 8191, 8192, 8193, 70_001]
+
+
+class Case(NamedTuple):
+    """An optimizer class and its options."""
+
+    optimizer: str
+    options: dict[str, Any]
+
+    def __str__(self) -> str:
+        return "-".join([self.optimizer, *(f"{k}={v}" for k, v in self.options.items())])
+
+    def make(self, params: Any, **more: Any) -> fusedopt.Optimizer:
+        return getattr(fusedopt, self.optimizer)(params, **{**self.options, **more})
+
+    def make_reference(self, params: Any, **more: Any) -> fusedopt.Optimizer:
+        return getattr(reference, self.optimizer)(params, **{**self.options, **more})
+
+
+def _every_case() -> list[Case]:
+    choices = {
+        "SGD": [
+            [
+                {},
+                {"momentum": 0.9},
+                {"momentum": 0.8, "dampening": 0.3},
+                {"momentum": 0.9, "nesterov": True},
+            ],
+            [{}, {"weight_decay": 0.03}],
+        ],
+        "RMSprop": [
+            [{}, {"centered": True}],
+            [{}, {"momentum": 0.7}],
+            [{}, {"weight_decay": 0.03}],
+        ],
+        "Adam": [[{}, {"amsgrad": True}], [{}, {"weight_decay": 0.03}]],
+        "AdamW": [[{}, {"amsgrad": True}], [{}, {"weight_decay": 0}]],
+    }
+    cases = []
+    for optimizer, axes in choices.items():
+        for options in product(*axes, [{}, {"maximize": True}]):
+            merged = {key: value for option in options for key, value in option.items()}
+            cases.append(Case(optimizer, {"lr": 0.013, **merged}))
+    return cases
+
+
+CASES = _every_case()
+
+# One case for each native rule.
+RULE_CASES = [
+    Case("SGD", {"lr": 0.013}),
+    Case("SGD", {"lr": 0.013, "momentum": 0.9}),
+    Case("RMSprop", {"lr": 0.013}),
+    Case("RMSprop", {"lr": 0.013, "momentum": 0.7}),
+    Case("RMSprop", {"lr": 0.013, "centered": True}),
+    Case("RMSprop", {"lr": 0.013, "centered": True, "momentum": 0.7}),
+    Case("Adam", {"lr": 0.013}),
+    Case("Adam", {"lr": 0.013, "amsgrad": True}),
+]
+
+every_case = pytest.mark.parametrize("case", CASES, ids=str)
+every_rule = pytest.mark.parametrize("case", RULE_CASES, ids=str)
+every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype.__name__)
+
+
+def random_arrays(
+    seed: int, dtype: Any, shapes: list[Any] | None = None, scale: float = 1.0
+) -> list[Any]:
+    """Return arrays of distinct non-zero numbers of different magnitudes."""
+    rng = np.random.default_rng(seed)
+    arrays = []
+    for shape in SIZES if shapes is None else shapes:
+        numbers = rng.standard_normal(shape) * np.exp(rng.normal(size=shape))
+        arrays.append(np.asarray(numbers * scale, dtype))
+    return arrays
+
+
+def copies(arrays: list[Any]) -> list[Any]:
+    return [array.copy() for array in arrays]
+
+
+def assert_same(actual: fusedopt.Optimizer, expected: fusedopt.Optimizer) -> None:
+    """Assert that two optimizers' parameters, states and step counts are equal, by ==."""
+    np.testing.assert_array_equal(actual.step_counts, expected.step_counts)
+    ours, theirs = actual.param_groups[0]["params"], expected.param_groups[0]["params"]
+    for i, (p, q) in enumerate(zip(ours, theirs, strict=True)):
+        assert p.dtype == q.dtype
+        assert np.array_equal(p, q, equal_nan=True), f"params[{i}], shape {p.shape}"
+        assert set(actual.state[i]) == set(expected.state[i])
+        for name, array in actual.state[i].items():
+            same = np.array_equal(array, expected.state[i][name], equal_nan=True)
+            assert same, f"state[{i}][{name!r}], shape {p.shape}"
