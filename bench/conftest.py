@@ -3,9 +3,8 @@
 from collections import defaultdict
 from typing import Any
 
-import numpy as np
-
 import fusedopt
+import numpy as np
 
 
 def pytest_report_header() -> str:

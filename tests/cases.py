@@ -1,5 +1,7 @@
 """What the tests run over: every rule with every option, sizes around every vector width."""
 
+from collections.abc import Sequence
+from functools import cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -13,6 +15,7 @@ DTYPES = [np.float32, np.float64]
 
 # 0 to 4 vector widths + 1 (a vector holds up to 16 elements), and sizes that take many chunks.
 SIZES = [*range(66), 127, 1000, 8191, 8192, 8193, 70_001]
+SMALL_SIZES = [*range(66), 127, 1000]
 
 
 class Case(NamedTuple):
@@ -78,12 +81,17 @@ every_dtype = pytest.mark.parametrize("dtype", DTYPES, ids=lambda dtype: dtype._
 
 
 def random_arrays(
-    seed: int, dtype: Any, shapes: list[Any] | None = None, scale: float = 1.0
+    seed: int, dtype: Any, shapes: Sequence[Any] = SIZES, scale: float = 1.0
 ) -> list[Any]:
     """Return arrays of distinct non-zero numbers of different magnitudes."""
+    return copies(_random_arrays(seed, dtype, tuple(shapes), scale))
+
+
+@cache
+def _random_arrays(seed: int, dtype: Any, shapes: tuple[Any, ...], scale: float) -> list[Any]:
     rng = np.random.default_rng(seed)
     arrays = []
-    for shape in SIZES if shapes is None else shapes:
+    for shape in shapes:
         numbers = rng.standard_normal(shape) * np.exp(rng.normal(size=shape))
         arrays.append(np.asarray(numbers * scale, dtype))
     return arrays

@@ -1,0 +1,86 @@
+"""Contract: every instruction set gives the same bits; FUSEDOPT_ISA forces one or fails loudly."""
+
+import hashlib
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cases import CASES, DTYPES, SMALL_SIZES, random_arrays
+
+import fusedopt
+
+SETS = fusedopt.show_config(mode="dict")["instruction sets"]
+
+
+def digest() -> str:
+    """Return a digest of everything that every rule computes, subnormals included."""
+    total = hashlib.sha256()
+    for flush in (True, False):
+        fusedopt.set_flush_denormal(flush)
+        for case in CASES:
+            for dtype, tiny in zip(DTYPES, (1e-21, 1e-155), strict=True):
+                params = numbers(0, dtype, tiny)
+                opt = case.make(params)
+                for step in range(10):
+                    opt.step(numbers(1 + step, dtype, tiny))
+                for i, p in enumerate(params):
+                    total.update(p.tobytes())
+                    for name, array in opt.state[i].items():
+                        total.update(array.tobytes() if name != "step" else b"")
+    return total.hexdigest()
+
+
+def numbers(seed: int, dtype: type, tiny: float) -> list[np.ndarray]:
+    return [
+        array
+        for scale in (1.0, tiny)
+        for array in random_arrays(seed, dtype, SMALL_SIZES, scale)
+    ]
+
+
+def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env=os.environ | environment,
+        cwd=Path(__file__).parent,
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+
+
+def test_every_available_set_gives_the_same_bits() -> None:
+    code = "import fusedopt, test_instruction_sets as t; print(t.SETS['active'], t.digest())"
+    digests = {}
+    for name in SETS["available"]:
+        done = run_python(code, FUSEDOPT_ISA=name)
+        assert done.returncode == 0, done.stderr
+        active, digests[name] = done.stdout.split()
+        assert active == name
+    assert set(digests) == set(SETS["available"])
+    assert len(set(digests.values())) == 1, digests
+
+
+def test_the_widest_available_set_is_the_default() -> None:
+    done = run_python("import os; os.environ.pop('FUSEDOPT_ISA', 0); import fusedopt as f;"
+                      "print(f.show_config(mode='dict')['instruction sets']['active'])")
+    assert done.stdout.strip() == SETS["available"][-1]
+
+
+def test_unknown_set_is_an_import_error() -> None:
+    done = run_python("import fusedopt", FUSEDOPT_ISA="avx1024")
+    assert done.returncode != 0
+    assert "ImportError: FUSEDOPT_ISA=avx1024: unknown to this build" in done.stderr
+    assert "baseline" in done.stderr
+
+
+@pytest.mark.parametrize("name", SETS["built"])
+def test_built_but_unavailable_set_is_an_import_error(name: str) -> None:
+    done = run_python("import fusedopt", FUSEDOPT_ISA=name)
+    if name in SETS["available"]:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert f"ImportError: FUSEDOPT_ISA={name}: this CPU" in done.stderr

@@ -1,0 +1,231 @@
+"""Contract: threads are counted, counted on, fork-safe, and never hold up Python."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from cases import Case, assert_same, copies, random_arrays
+
+import fusedopt
+
+HAS_OPENMP = fusedopt.show_config(mode="dict")["OpenMP"] is not None
+LARGE = 200_000  # elements: more than stay on the calling thread
+
+
+def run_python(code: str, **environment: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code],
+        env={k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("count", [1, 2, 1024, np.int64(3)])
+def test_set_and_get(count: int) -> None:
+    fusedopt.set_num_threads(count)
+    assert fusedopt.get_num_threads() == count
+
+
+@pytest.mark.parametrize("count", [0, -1, 1025, 10**30, -(10**30)])
+def test_numbers_out_of_range(count: int) -> None:
+    with pytest.raises(ValueError, match=f"num_threads: expected 1 to 1024, got {count}"):
+        fusedopt.set_num_threads(count)
+
+
+@pytest.mark.parametrize("count", [1.0, "2", None, True])
+def test_not_an_int(count: object) -> None:
+    with pytest.raises(TypeError, match="num_threads: expected an int, got"):
+        fusedopt.set_num_threads(count)
+
+
+SHOW_THREADS = "import fusedopt; print(fusedopt.get_num_threads())"
+
+
+def test_omp_num_threads_is_honoured() -> None:
+    assert run_python(SHOW_THREADS, OMP_NUM_THREADS="3") == ("3" if HAS_OPENMP else "1")
+
+
+@pytest.mark.parametrize("garbage", ["many", "-2", "0", "", "1e3", "2,x", "99999999999999999999"])
+def test_garbage_in_omp_num_threads_breaks_nothing(garbage: str) -> None:
+    code = f"""
+import numpy as np, fusedopt
+p = np.ones({LARGE}); fusedopt.SGD([p], lr=1).step([np.ones({LARGE})])
+print(fusedopt.get_num_threads() >= 1 and not p.any())
+"""
+    assert run_python(code, OMP_NUM_THREADS=garbage) == "True"
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
+def test_cpu_affinity_is_honoured() -> None:
+    pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
+    assert run_python(pin + SHOW_THREADS) == "1"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_children_and_grandchildren_step_after_a_parallel_step() -> None:
+    code = f"""
+import os, numpy as np, fusedopt
+fusedopt.set_num_threads(3)
+p = np.zeros({LARGE}, np.float32)
+opt = fusedopt.SGD([p], lr=1)
+def step():
+    opt.step([np.full({LARGE}, -1, np.float32)])
+def in_child(work):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            work()
+            os._exit(0)
+        except BaseException as error:
+            print(error, flush=True)
+            os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+def grandchild():
+    step()
+    assert (p == 3).all()
+def child():
+    step()
+    assert (p == 2).all()
+    in_child(grandchild)
+step()
+in_child(child)
+in_child(child)
+step()
+assert (p == 2).all() and opt.state[0]["step"] == 2
+print("done")
+"""
+    assert run_python(code) == "done"
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_fork_during_a_step_of_another_thread() -> None:
+    """The child gets half-updated arrays and a lock nobody will give back: an error, not a hang."""
+    code = """
+import os, threading, time, numpy as np, fusedopt
+p = np.zeros(30_000_000, np.float32)
+g = np.ones_like(p)
+opt = fusedopt.Adam([p])
+opt.step([g])
+stop = False
+def work():
+    while not stop:
+        opt.step([g])
+thread = threading.Thread(target=work)
+thread.start()
+time.sleep(0.2)
+statuses = set()
+for _ in range(10):
+    pid = os.fork()
+    if pid == 0:
+        try:
+            opt.step([g])
+            os._exit(0)  # forked between two steps
+        except RuntimeError as error:
+            os._exit(7 if "forked while another thread was inside step()" in str(error) else 1)
+    statuses.add(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+stop = True
+thread.join()
+print(statuses <= {0, 7} and 7 in statuses)
+"""
+    assert run_python(code) == "True"
+
+
+def test_the_gil_is_released() -> None:
+    p, g = np.zeros(30_000_000, np.float32), np.ones(30_000_000, np.float32)
+    opt = fusedopt.Adam([p])
+    opt.step([g])
+    begin = end = 0.0
+
+    def step() -> None:
+        nonlocal begin, end
+        begin = time.perf_counter()
+        opt.step([g])
+        end = time.perf_counter()
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    moments = []
+    while thread.is_alive():
+        moments.append(time.perf_counter())
+    thread.join()
+    margin = (end - begin) / 4
+    assert sum(begin + margin < moment < end - margin for moment in moments) > 10
+
+
+def run_together(*functions) -> None:
+    threads = [threading.Thread(target=function, daemon=True) for function in functions]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout=60)
+        assert not thread.is_alive(), "deadlock"
+
+
+@pytest.mark.parametrize("size", [16, LARGE])
+def test_steps_of_one_optimizer_are_serialized(size: int) -> None:
+    case = Case("Adam", {"lr": 0.01})
+    p, g = random_arrays(0, np.float32, [size, size])
+    actual, expected = case.make([p]), case.make_reference(copies([p]))
+
+    def work() -> None:
+        for _ in range(25):
+            actual.step([g])
+
+    run_together(work, work, work, work)
+    for _ in range(100):
+        expected.step([g])
+    assert_same(actual, expected)
+
+
+def test_two_optimizers_at_once() -> None:
+    cases = [Case("Adam", {"lr": 0.01}), Case("SGD", {"lr": 0.01, "momentum": 0.9})]
+    arrays = [random_arrays(k, np.float32, [LARGE, LARGE]) for k in range(2)]
+    pairs = [
+        (case.make([p]), case.make_reference(copies([p])), g)
+        for case, (p, g) in zip(cases, arrays, strict=True)
+    ]
+
+    def work(opt: fusedopt.Optimizer, g: np.ndarray) -> None:
+        for _ in range(30):
+            opt.step([g])
+
+    run_together(*(lambda actual=actual, g=g: work(actual, g) for actual, _, g in pairs))
+    for actual, expected, g in pairs:
+        work(expected, g)
+        assert_same(actual, expected)
+
+
+def test_gradients_may_be_dropped_by_another_thread() -> None:
+    """The step keeps what it reads alive while the GIL is released."""
+    p = np.zeros(3_000_000, np.float32)
+    opt = fusedopt.SGD([p], lr=1)
+    grads = []
+
+    def drop() -> None:
+        while opt.step_counts[0] < 30:
+            grads.clear()
+            try:
+                opt.step(grads)
+            except ValueError:
+                continue
+
+    def step() -> None:
+        taken = 0
+        while taken < 30:
+            grads[:] = [np.ones(p.size, np.float32)]
+            try:
+                opt.step(grads)
+                taken += 1
+            except ValueError:
+                continue
+
+    run_together(step, drop)
+    assert (p == -opt.step_counts[0]).all()

@@ -1,0 +1,74 @@
+"""Contract: every rule and option does what torch.optim does."""
+
+import importlib.util
+import os
+
+import numpy as np
+import pytest
+from cases import Case, assert_same, copies, every_case, every_dtype, random_arrays
+
+import fusedopt
+
+# Where the comparison is required (in CI), a missing torch is an error, not a skip.
+if importlib.util.find_spec("torch") is None and not os.environ.get("FUSEDOPT_REQUIRE_TORCH"):
+    pytest.skip("torch is not installed (extra: torch)", allow_module_level=True)
+
+import torch
+
+pytestmark = pytest.mark.torch
+
+TOLERANCE = {np.float32: 4e-6, np.float64: 1e-13}
+SHAPES = [1, (3, 5), 257, (40, 30)]
+
+
+@every_dtype
+@every_case
+def test_50_steps_are_torchs(case: Case, dtype: type) -> None:
+    params = random_arrays(0, dtype, SHAPES)
+    tensors = [torch.tensor(p) for p in params]
+    ours = case.make(params)
+    theirs = getattr(torch.optim, case.optimizer)(tensors, foreach=False, **case.options)
+    for step in range(50):
+        lr = 0.01 / (1 + 0.05 * step)
+        ours.param_groups[0]["lr"] = theirs.param_groups[0]["lr"] = lr
+        grads = random_arrays(1 + step, dtype, SHAPES)
+        ours.step(grads)
+        for tensor, g in zip(tensors, grads, strict=True):
+            tensor.grad = torch.tensor(g)
+        theirs.step()
+    for i, (p, tensor) in enumerate(zip(params, tensors, strict=True)):
+        assert error(p, tensor) < TOLERANCE[dtype]
+        for name, value in theirs.state[tensor].items():
+            if name == "step":
+                assert ours.state[i]["step"] == int(value) == 50
+            elif value is not None:
+                assert error(ours.state[i][name], value) < TOLERANCE[dtype], name
+
+
+def error(ours: np.ndarray, theirs: torch.Tensor) -> float:
+    """Return the largest difference, relative to the magnitude or 1, whichever is larger."""
+    expected = theirs.numpy()
+    return float(np.max(np.abs(ours - expected) / (np.abs(expected) + 1)))
+
+
+def test_defaults_are_torchs() -> None:
+    for name in ("SGD", "RMSprop", "Adam", "AdamW"):
+        ours = getattr(fusedopt, name)([np.zeros(1)]).param_groups[0]
+        theirs = getattr(torch.optim, name)([torch.zeros(1)]).param_groups[0]
+        for key, value in ours.hyperparameters().items():
+            assert value == theirs[key], (name, key)
+
+
+@every_case
+def test_flush_mode_of_other_code_does_not_matter(case: Case) -> None:
+    """With torch flushing subnormals on this thread, ours are still kept when asked to be."""
+    fusedopt.set_flush_denormal(False)
+    params = random_arrays(0, np.float32, scale=1e-21)
+    actual, expected = case.make(params), case.make_reference(copies(params))
+    for step in range(10):
+        grads = random_arrays(1 + step, np.float32, scale=1e-21)
+        expected.step(grads)
+        torch.set_flush_denormal(True)
+        actual.step(grads)
+        torch.set_flush_denormal(False)
+    assert_same(actual, expected)
