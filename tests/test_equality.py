@@ -1,7 +1,9 @@
-"""Contract: equal to fusedopt.reference, bit for bit, however the work is cut and wherever it lies."""
+"""Contract: equal to fusedopt.reference, bit for bit, however work is cut, wherever it lies."""
 
 import numpy as np
 import pytest
+
+import fusedopt
 from cases import (
     DTYPES,
     RULE_CASES,
@@ -13,8 +15,6 @@ from cases import (
     every_rule,
     random_arrays,
 )
-
-import fusedopt
 from fusedopt import _core, functional
 
 STEPS = 12

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from cases import CASES, DTYPES, SMALL_SIZES, random_arrays
 
 import fusedopt
+from cases import CASES, DTYPES, SMALL_SIZES, random_arrays
 
 SETS = fusedopt.show_config(mode="dict")["instruction sets"]
 
@@ -35,9 +35,7 @@ def digest() -> str:
 
 def numbers(seed: int, dtype: type, tiny: float) -> list[np.ndarray]:
     return [
-        array
-        for scale in (1.0, tiny)
-        for array in random_arrays(seed, dtype, SMALL_SIZES, scale)
+        array for scale in (1.0, tiny) for array in random_arrays(seed, dtype, SMALL_SIZES, scale)
     ]
 
 
@@ -65,8 +63,10 @@ def test_every_available_set_gives_the_same_bits() -> None:
 
 
 def test_the_widest_available_set_is_the_default() -> None:
-    done = run_python("import os; os.environ.pop('FUSEDOPT_ISA', 0); import fusedopt as f;"
-                      "print(f.show_config(mode='dict')['instruction sets']['active'])")
+    done = run_python(
+        "import os; os.environ.pop('FUSEDOPT_ISA', 0); import fusedopt as f;"
+        "print(f.show_config(mode='dict')['instruction sets']['active'])"
+    )
     assert done.stdout.strip() == SETS["available"][-1]
 
 

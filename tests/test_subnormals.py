@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+
+import fusedopt
 from cases import (
     SMALL_SIZES,
     Case,
@@ -12,8 +14,6 @@ from cases import (
     every_rule,
     random_arrays,
 )
-
-import fusedopt
 from fusedopt import _core
 
 TINY = {np.float32: 1e-21, np.float64: 1e-155}  # its square is subnormal

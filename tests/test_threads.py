@@ -8,9 +8,9 @@ import time
 
 import numpy as np
 import pytest
-from cases import Case, assert_same, copies, random_arrays
 
 import fusedopt
+from cases import Case, assert_same, copies, random_arrays
 
 HAS_OPENMP = fusedopt.show_config(mode="dict")["OpenMP"] is not None
 LARGE = 200_000  # elements: more than stay on the calling thread

@@ -5,9 +5,9 @@ import os
 
 import numpy as np
 import pytest
-from cases import Case, assert_same, copies, every_case, every_dtype, random_arrays
 
 import fusedopt
+from cases import Case, assert_same, copies, every_case, every_dtype, random_arrays
 
 # Where the comparison is required (in CI), a missing torch is an error, not a skip.
 if importlib.util.find_spec("torch") is None and not os.environ.get("FUSEDOPT_REQUIRE_TORCH"):

@@ -90,7 +90,8 @@ PYBIND11_MODULE(_core, module) {
   import_numpy();
   activate_instruction_set();
 
-  py::class_<Stepper>(module, "Stepper")
+  py::class_<Stepper>(module, "Stepper", py::is_final(),
+                      py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
       .def(py::init<const py::list&, const py::object&>(), py::arg("params"), py::arg("names"))
       .def("configure", &Stepper::configure, py::arg("rule"), py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))

@@ -15,22 +15,22 @@ Check: TypeAlias = Callable[[str, Any], Any]
 
 
 def finite(name: str, value: Any) -> float:
-    """Any finite number."""
+    """Check for a finite number."""
     return _number(name, value, "a finite number", lambda x: True)
 
 
 def non_negative(name: str, value: Any) -> float:
-    """A finite number, 0 or more."""
+    """Check for a finite number, 0 or more."""
     return _number(name, value, "a finite number >= 0", lambda x: x >= 0)
 
 
 def decay_rate(name: str, value: Any) -> float:
-    """A number in [0, 1)."""
+    """Check for a number in [0, 1)."""
     return _number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
 def decay_rates(name: str, value: Any) -> tuple[float, float]:
-    """Two numbers in [0, 1)."""
+    """Check for two numbers in [0, 1)."""
     if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
         raise TypeError(f"{name}: expected a pair of numbers, got {_show(value)}")
     if len(value) != 2:
@@ -40,7 +40,7 @@ def decay_rates(name: str, value: Any) -> tuple[float, float]:
 
 
 def flag(name: str, value: Any) -> bool:
-    """True or False."""
+    """Check for True or False."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, got {_show(value)}")
     return bool(value)

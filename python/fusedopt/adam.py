@@ -47,10 +47,11 @@ class Adam(Optimizer):
 
     Notes
     -----
-    State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (w, only with amsgrad). D. P. Kingma
-    and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. S. J. Reddi, S. Kale and
-    S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018; here with bias correction, and the
-    maximum taken before it, as in torch.
+    State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (w, only with amsgrad).
+
+    D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. S. J. Reddi,
+    S. Kale and S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018; here with bias
+    correction, and the maximum taken before it, as in torch.
 
     Examples
     --------
@@ -142,7 +143,9 @@ class AdamW(Adam):
 
     Notes
     -----
-    State as for `Adam`. I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR
+    State as for `Adam`.
+
+    I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR
     2019; the decay is multiplied by ``lr``, as in torch.
 
     Examples

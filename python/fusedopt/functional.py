@@ -49,8 +49,8 @@ def sgd_(
         The gradients, each of its parameter's shape and dtype; None in the list for a parameter
         without a gradient, which stays as it is.
     momentum_buffers : array or list of arrays, optional
-        The momentum buffers, updated in place; given if and only if ``momentum`` is not 0. At step 1
-        they are overwritten with the gradient.
+        The momentum buffers, updated in place; given if and only if ``momentum`` is not 0. At step
+        1 they are overwritten with the gradient.
     step : int
         The count of this step, from 1.
     lr : float
@@ -374,7 +374,7 @@ def _require_together(momentum_buffers: Arrays | None, momentum: float) -> None:
 def _apply(
     rule: str,
     hyperparameters: Mapping[str, float],
-    step: int = 2,  # for rules that don't count: any but the first
+    step: int = 1,  # rules that don't count steps take none
     **arguments: Any,
 ) -> None:
     given = {name: arrays for name, arrays in arguments.items() if arrays is not None}

@@ -14,11 +14,20 @@ from ._types import Array, Grads, Params
 class Engine(Protocol):
     """What updates the arrays: the native stepper, or plain NumPy in `fusedopt.reference`."""
 
-    def configure(self, rule: str, hyperparameters: dict[str, float]) -> None: ...
-    def step(self, grads: Grads) -> None: ...
-    def state(self, index: int) -> dict[str, Array]: ...
+    def configure(self, rule: str, hyperparameters: dict[str, float]) -> None:
+        """Use this rule with these hyperparameters from the next step on."""
+
+    def step(self, grads: Grads) -> None:
+        """Update all parameters, or raise and change nothing."""
+
+    def state(self, index: int) -> dict[str, Array]:
+        """Return the live state arrays that a parameter has, by name."""
+        ...
+
     @property
-    def step_counts(self) -> npt.NDArray[np.int64]: ...
+    def step_counts(self) -> npt.NDArray[np.int64]:
+        """How many steps each parameter has taken; live."""
+        ...
 
 
 class ParamGroup(MutableMapping[str, Any]):
@@ -139,7 +148,7 @@ class Optimizer:
     True
     """
 
-    _checks: ClassVar[Mapping[str, Check]]
+    _checks: ClassVar[Mapping[str, Check]] = {}
 
     def __init__(self, params: Params, **hyperparameters: Any) -> None:
         arrays, names = _collect(params)

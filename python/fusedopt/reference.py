@@ -9,8 +9,8 @@ Nothing here is written for speed. Use it to read, to test against, and to compa
 """
 
 import math
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -35,10 +35,8 @@ def _objective(p: Array, g: Array, maximize: bool, weight_decay: float = 0) -> A
 class _InNumPy(Optimizer):
     """An optimizer that steps in NumPy: one `_update` for each parameter that has a gradient."""
 
-    @classmethod
-    def _update(cls, p: Array, g: Array, state: dict[str, Array], t: int, **hyper: Any) -> None:
-        """Update p and its state in place; t is the count of this step, from 1."""
-        raise NotImplementedError
+    #: (p, g, state, t, **hyperparameters): updates p and its state in place at step t, from 1.
+    _update: ClassVar[Callable[..., None]]
 
     def _make_engine(self, params: list[Array], names: tuple[str, ...] | None) -> Engine:
         return _NumPyEngine(self, params, names)
@@ -64,7 +62,9 @@ class _NumPyEngine:
             raise ValueError(f"grads: expected {len(self._params)}, got {len(grads)}")
         for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
             if g is not None and (g.shape, g.dtype) != (p.shape, p.dtype):
-                raise ValueError(f"grads[{i}]: expected {p.dtype} {p.shape}, got {g.dtype} {g.shape}")
+                raise ValueError(
+                    f"grads[{i}]: expected {p.dtype} {p.shape}, got {g.dtype} {g.shape}"
+                )
         with np.errstate(all="ignore"):
             for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
                 if g is not None:
@@ -147,12 +147,12 @@ class RMSprop(_InNumPy, rmsprop.RMSprop):
         g = _objective(p, g, maximize, weight_decay)
         v = state.setdefault("square_avg", np.zeros_like(p))
         v[...] = T(alpha) * v + T(1 - alpha) * (g * g)
-        variance = v
+        variance: Array = v
         if centered:
             a = state.setdefault("grad_avg", np.zeros_like(p))
             a[...] = a + T(1 - alpha) * (g - a)
             variance = np.maximum(v - a * a, T(0))
-        direction = g / (np.sqrt(variance) + T(eps))
+        direction: Array = g / (np.sqrt(variance) + T(eps))
         if momentum != 0:
             b = state.setdefault("momentum_buffer", np.zeros_like(p))
             b[...] = T(momentum) * b + direction

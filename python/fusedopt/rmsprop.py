@@ -57,7 +57,9 @@ class RMSprop(Optimizer):
     -----
     State: ``square_avg`` (v), ``grad_avg`` (a, only centered), ``momentum_buffer`` (b, only with
     momentum). The max differs from torch only where torch's difference is negative by rounding and
-    its root NaN. T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA, 2012; centered:
+    its root NaN.
+
+    T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA, 2012; centered:
     A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013.
 
     Examples

@@ -50,10 +50,11 @@ class SGD(Optimizer):
 
     Notes
     -----
-    State: ``momentum_buffer``, only with momentum. Momentum: B. T. Polyak, "Some methods of speeding
-    up the convergence of iteration methods", 1964. Nesterov momentum in the form of I. Sutskever,
-    J. Martens, G. Dahl and G. Hinton, "On the importance of initialization and momentum in deep
-    learning", ICML 2013.
+    State: ``momentum_buffer``, only with momentum.
+
+    Momentum: B. T. Polyak, "Some methods of speeding up the convergence of iteration methods",
+    1964. Nesterov momentum in the form of I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the
+    importance of initialization and momentum in deep learning", ICML 2013.
 
     Examples
     --------

@@ -1,0 +1,51 @@
+"""Contract: every example in the documentation runs and prints what it says."""
+
+import doctest
+import importlib
+import inspect
+import pkgutil
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import fusedopt
+from fusedopt import functional, reference
+
+ROOT = Path(__file__).parent.parent
+MODULES = [
+    f"fusedopt.{m.name}" for m in pkgutil.iter_modules(fusedopt.__path__) if m.name != "_core"
+]
+PUBLIC = [
+    *(getattr(fusedopt, name) for name in fusedopt.__all__ if name[0] != "_"),
+    *(getattr(functional, name) for name in functional.__all__),
+    *(getattr(reference, name) for name in reference.__all__),
+    fusedopt.Optimizer.step,
+]
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_docstrings(name: str) -> None:
+    with np.printoptions(legacy=False):
+        failed, _ = doctest.testmod(importlib.import_module(name))
+    assert failed == 0
+
+
+@pytest.mark.parametrize(
+    "thing", [t for t in PUBLIC if not inspect.ismodule(t)], ids=lambda t: t.__qualname__
+)
+def test_every_public_docstring_has_an_example(thing: object) -> None:
+    assert ">>> " in (inspect.getdoc(thing) or "")
+
+
+@pytest.mark.parametrize(
+    "page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_python_in_pages(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """All Python blocks of a page run, one after the other, as a reader would run them."""
+    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    namespace: dict[str, object] = {}
+    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+        exec(compile(block, page, "exec"), namespace)
+    capsys.readouterr()

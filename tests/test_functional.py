@@ -1,0 +1,163 @@
+"""Contract: the functions for callers who own their state do what the classes do, and check it."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cases import CASES, Case, every_dtype, random_arrays
+from fusedopt import functional
+
+SHAPES = [(3, 5), 1, 130, ()]
+STATE = {
+    "SGD": {"momentum_buffers": "momentum_buffer"},
+    "RMSprop": {
+        "square_avgs": "square_avg",
+        "grad_avgs": "grad_avg",
+        "momentum_buffers": "momentum_buffer",
+    },
+    "Adam": {
+        "exp_avgs": "exp_avg",
+        "exp_avg_sqs": "exp_avg_sq",
+        "max_exp_avg_sqs": "max_exp_avg_sq",
+    },
+}
+STATE["AdamW"] = STATE["Adam"]
+
+
+def step_functional(case: Case, step: int, params: Any, grads: Any, state: dict[str, Any]) -> None:
+    options = dict(case.options)
+    options.pop("amsgrad", None), options.pop("centered", None)  # given by the arrays
+    if case.optimizer != "RMSprop":
+        options["step"] = step
+    getattr(functional, case.optimizer.lower() + "_")(params, grads, **state, **options)
+
+
+@every_dtype
+@pytest.mark.parametrize("alone", [False, True], ids=["lists", "arrays"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_equal_to_the_class(case: Case, alone: bool, dtype: type) -> None:
+    params = random_arrays(0, dtype, SHAPES)
+    expected = case.make_reference([p.copy() for p in params])
+    expected.step(random_arrays(1, dtype, SHAPES))
+    needed = {k: n for k, n in STATE[case.optimizer].items() if n in expected.state[0]}
+    # SGD overwrites its buffer at step 1; everything else starts at zero.
+    start = np.nan if case.optimizer == "SGD" else 0
+    state = {k: [np.full_like(p, start) for p in params] for k in needed}
+    for step in range(1, 12):
+        grads = random_arrays(step, dtype, SHAPES)
+        if step > 1:
+            expected.step(grads)
+        if alone:
+            for i, (p, g) in enumerate(zip(params, grads, strict=True)):
+                step_functional(case, step, p, g, {k: s[i] for k, s in state.items()})
+        else:
+            step_functional(case, step, params, tuple(grads), state)
+    for i, p in enumerate(params):
+        np.testing.assert_array_equal(p, expected.param_groups[0]["params"][i])
+        for argument, name in needed.items():
+            np.testing.assert_array_equal(state[argument][i], expected.state[i][name])
+
+
+def test_missing_gradients_leave_everything() -> None:
+    arrays = [random_arrays(k, np.float64, SHAPES) for k in range(4)]
+    before = [[a.copy() for a in group] for group in arrays]
+    arrays[1][2] = None
+    functional.adam_(*arrays, step=1, lr=0.1)
+    for k in (0, 2, 3):
+        np.testing.assert_array_equal(arrays[k][2], before[k][2])
+        assert not np.array_equal(arrays[k][0], before[k][0])
+
+
+def adam_arguments() -> dict[str, list[np.ndarray]]:
+    names = ["params", "grads", "exp_avgs", "exp_avg_sqs", "max_exp_avg_sqs"]
+    return {name: [np.full((3, 4), k + 1.0) for _ in range(3)] for k, name in enumerate(names)}
+
+
+@pytest.mark.parametrize("argument", list(adam_arguments()))
+@pytest.mark.parametrize("index", [0, 2])
+@pytest.mark.parametrize(
+    ("wrong", "error", "text"),
+    [
+        (lambda a: a.tolist(), TypeError, "expected a NumPy array, got list"),
+        (lambda a: a.astype(np.int64), TypeError, "expected dtype .*float64.*, got int64"),
+        (lambda a: a[:2].copy(), ValueError, r"expected shape \(.*\), as params\[.\] has, got"),
+        (lambda a: np.asfortranarray(a), ValueError, "expected a C-contiguous array"),
+        (lambda a: np.broadcast_to(a[0, 0], a.shape), ValueError, "expected a C-contiguous array"),
+    ],
+)
+def test_wrong_array(argument: str, index: int, wrong: Any, error: Any, text: str) -> None:
+    arguments = adam_arguments()
+    arguments[argument][index] = wrong(arguments[argument][index])
+    before = {k: [np.array(a) for a in arrays] for k, arrays in arguments.items()}
+    label = rf"{argument}\[{index}\]"
+    if argument == "params" and "shape" in text:  # then the others don't fit it
+        label, text = rf"\w+\[{index}\]", r"expected shape \(2, 4\), as params"
+    with pytest.raises(error, match=f"^{label}: {text}"):
+        functional.adam_(**arguments, step=1, lr=1)
+    for k, arrays in arguments.items():
+        for a, b in zip(arrays, before[k], strict=True):
+            np.testing.assert_array_equal(a, b)
+
+
+def test_read_only_state() -> None:
+    arguments = adam_arguments()
+    arguments["exp_avg_sqs"][1].flags.writeable = False
+    with pytest.raises(ValueError, match=r"^exp_avg_sqs\[1\]: expected a writeable array"):
+        functional.adam_(**arguments, step=1, lr=1)
+    arguments = adam_arguments()
+    arguments["grads"][1].flags.writeable = False
+    functional.adam_(**arguments, step=1, lr=1)
+
+
+@pytest.mark.parametrize("argument", list(adam_arguments())[1:])
+def test_wrong_counts_and_kinds(argument: str) -> None:
+    arguments = adam_arguments()
+    with pytest.raises(ValueError, match=f"^{argument}: expected 3 arrays.*, got 2"):
+        functional.adam_(**arguments | {argument: arguments[argument][:2]}, step=1, lr=1)
+    with pytest.raises(TypeError, match=f"^{argument}: expected a list of arrays, as params is"):
+        functional.adam_(**arguments | {argument: np.ones(3)}, step=1, lr=1)
+    with pytest.raises(TypeError, match=f"^{argument}: expected an array or a list of arrays"):
+        functional.adam_(**arguments | {argument: "abc"}, step=1, lr=1)
+
+
+@pytest.mark.parametrize("names", [("params", "exp_avgs"), ("exp_avgs", "exp_avg_sqs")])
+def test_overlap_of_what_is_written(names: tuple[str, str]) -> None:
+    first, second = names
+    arguments = adam_arguments()
+    arguments[second][2] = arguments[first][1]
+    with pytest.raises(ValueError, match=rf"^{second}\[2\] overlaps {first}\[1\] in memory"):
+        functional.adam_(**arguments, step=1, lr=1)
+    x = {k: a[0] for k, a in arguments.items()}
+    with pytest.raises(ValueError, match=f"^{second} overlaps {first} in memory"):
+        functional.adam_(**x | {second: x[first]}, step=1, lr=1)
+
+
+@pytest.mark.parametrize("other", ["params", "exp_avgs", "max_exp_avg_sqs"])
+def test_overlap_of_a_gradient(other: str) -> None:
+    arguments = adam_arguments()
+    arguments["grads"][0] = arguments[other][2]
+    with pytest.raises(ValueError, match=rf"^grads\[0\] overlaps {other}\[2\] in memory"):
+        functional.adam_(**arguments, step=1, lr=1)
+    arguments = adam_arguments()
+    arguments["grads"][0] = arguments["grads"][1]  # gradients may share theirs
+    functional.adam_(**arguments, step=1, lr=1)
+
+
+def test_buffers_and_momentum_go_together() -> None:
+    p, g, b, v = (np.ones(3) for _ in range(4))
+    with pytest.raises(ValueError, match="momentum_buffers: needed, as momentum is 0.9"):
+        functional.sgd_(p, g, step=1, lr=1, momentum=0.9)
+    with pytest.raises(ValueError, match="momentum_buffers: expected None, as momentum is 0"):
+        functional.sgd_(p, g, b, step=1, lr=1)
+    with pytest.raises(ValueError, match="momentum_buffers: needed"):
+        functional.rmsprop_(p, g, v, lr=1, momentum=0.9)
+    with pytest.raises(ValueError, match="momentum_buffers: expected None"):
+        functional.rmsprop_(p, g, v, momentum_buffers=b, lr=1)
+    with pytest.raises(ValueError, match="nesterov: needs"):
+        functional.sgd_(p, g, step=1, lr=1, nesterov=True)
+    assert (p == 1).all()
+
+
+def test_empty_lists() -> None:
+    functional.adam_([], [], [], [], step=1, lr=1)

@@ -1,0 +1,204 @@
+"""Contract: hyperparameters are checked, when given and when assigned; nothing unknown is taken."""
+
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedopt
+from fusedopt import functional, reference
+
+NAN, INF = float("nan"), float("inf")
+NON_NEGATIVE = "expected a finite number >= 0, got"
+RATE = r"expected a number in \[0, 1\), got"
+
+# optimizer, hyperparameter, bad values, error, text
+BAD: list[tuple[str, str, list[Any], type[Exception], str]] = [
+    *(
+        (
+            optimizer,
+            name,
+            [-1, -1e-300, NAN, INF, -INF, 10**400],
+            ValueError,
+            f"{name}: {NON_NEGATIVE}",
+        )
+        for optimizer, names in {
+            "SGD": ["lr", "momentum", "weight_decay"],
+            "RMSprop": ["lr", "eps", "momentum", "weight_decay"],
+            "Adam": ["lr", "eps", "weight_decay"],
+            "AdamW": ["lr", "eps", "weight_decay"],
+        }.items()
+        for name in names
+    ),
+    ("SGD", "dampening", [NAN, INF, -INF], ValueError, "dampening: expected a finite number, got"),
+    ("RMSprop", "alpha", [-0.1, 1, 1.5, NAN, INF], ValueError, f"alpha: {RATE}"),
+    ("Adam", "betas", [(1, 0.9), (NAN, 0.9), (-0.1, 0)], ValueError, rf"betas\[0\]: {RATE}"),
+    ("AdamW", "betas", [(0.9, 1), (0.9, INF), [0.9, -1]], ValueError, rf"betas\[1\]: {RATE}"),
+    (
+        "Adam",
+        "betas",
+        [(0.9,), (0.9, 0.9, 0.9), ()],
+        ValueError,
+        "betas: expected a pair of numbers",
+    ),
+    ("Adam", "betas", [0.9, None, "ab"], TypeError, "betas: expected a pair of numbers, got"),
+    ("Adam", "betas", [("0.9", 0.9)], TypeError, r"betas\[0\]: expected a number in"),
+    *(
+        (
+            optimizer,
+            "lr",
+            ["0.1", None, True, 1j, [0.1], np.ones(1)],
+            TypeError,
+            f"lr: {NON_NEGATIVE}",
+        )
+        for optimizer in ("SGD", "RMSprop", "Adam", "AdamW")
+    ),
+    *(
+        (optimizer, name, [1, 0, None, "yes"], TypeError, f"{name}: expected True or False, got")
+        for optimizer, name in [
+            ("SGD", "nesterov"),
+            ("SGD", "maximize"),
+            ("RMSprop", "centered"),
+            ("Adam", "amsgrad"),
+            ("AdamW", "maximize"),
+        ]
+    ),
+]
+
+
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+@pytest.mark.parametrize(("optimizer", "name", "values", "error", "text"), BAD)
+def test_bad_values(
+    optimizer: str, name: str, values: list, error: type[Exception], text: str, module: Any
+) -> None:
+    cls = getattr(module, optimizer)
+    for value in values:
+        with pytest.raises(error, match=f"^{text}"):
+            cls([np.ones(3)], **{name: value})
+        p = np.ones(3)
+        opt = cls([p])
+        before = dict(opt.param_groups[0])
+        with pytest.raises(error, match=f"^{text}"):
+            opt.param_groups[0][name] = value
+        assert dict(opt.param_groups[0]) == before
+        opt.step([np.ones(3)])
+        assert np.isfinite(p).all()
+
+
+@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "dampening": 0.1}])
+def test_nesterov_needs_momentum_without_dampening(options: dict) -> None:
+    text = "nesterov: needs a momentum above 0 and a dampening of 0, got"
+    with pytest.raises(ValueError, match=text):
+        fusedopt.SGD([np.ones(3)], nesterov=True, **options)
+    p = np.ones(3)
+    opt = fusedopt.SGD([p], **options)
+    opt.step([np.ones(3)])
+    before, count = p.copy(), opt.state[0]["step"]
+    opt.param_groups[0]["nesterov"] = True
+    for _ in range(2):  # it stays an error until it is mended
+        with pytest.raises(ValueError, match=text):
+            opt.step([np.ones(3)])
+    np.testing.assert_array_equal(p, before)
+    assert opt.state[0]["step"] == count
+    opt.param_groups[0].update(momentum=0.5, dampening=0)
+    opt.step([np.ones(3)])
+    assert opt.state[0]["step"] == count + 1
+
+
+@pytest.mark.parametrize("name", ["learning_rate", "momentum", "step", "foreach"])
+def test_unknown_keys(name: str) -> None:
+    with pytest.raises(TypeError, match=name):
+        fusedopt.Adam([np.ones(3)], **{name: 0.1})
+    opt = fusedopt.Adam([np.ones(3)])
+    known = "lr, betas, eps, weight_decay, amsgrad, maximize"
+    with pytest.raises(ValueError, match=f"^{name}: no such hyperparameter; there are {known}"):
+        opt.param_groups[0][name] = 0.1
+    with pytest.raises(ValueError, match=f"^{name}: no such"):
+        opt.param_groups[0].update({name: 0.1})
+
+
+def test_keys_are_neither_replaced_nor_removed() -> None:
+    opt = fusedopt.Adam([np.ones(3)])
+    with pytest.raises(ValueError, match="^params: an optimizer's parameters can't be replaced"):
+        opt.param_groups[0]["params"] = []
+    with pytest.raises(TypeError, match="^lr: a hyperparameter can't be removed"):
+        del opt.param_groups[0]["lr"]
+
+
+@pytest.mark.parametrize("lr", [np.float32(0.5), np.array(0.5), Fraction(1, 2), 0.5])
+def test_numbers_of_every_kind(lr: Any) -> None:
+    p = np.ones(3)
+    opt = fusedopt.SGD([p], lr=lr)
+    assert opt.param_groups[0]["lr"] == 0.5
+    opt.step([np.ones(3)])
+    assert (p == 0.5).all()
+    opt.param_groups[0]["lr"] *= 2
+    opt.step([np.ones(3)])
+    assert (p == -0.5).all()
+
+
+def test_a_pair_is_kept_not_shared() -> None:
+    betas = [0.5, 0.75]
+    opt = fusedopt.Adam([np.ones(3)], betas=betas)
+    betas[0] = 2
+    assert opt.param_groups[0]["betas"] == (0.5, 0.75)
+
+
+def test_signatures_are_torchs() -> None:
+    """Positional arguments come in torch's order; what torch has as keywords are keywords."""
+    opt = fusedopt.SGD([np.ones(3)], 0.1, 0.9, 0.0, 0.2, True, maximize=True)
+    assert list(opt.param_groups[0].hyperparameters().values()) == [0.1, 0.9, 0, 0.2, True, True]
+    opt = fusedopt.RMSprop([np.ones(3)], 0.1, 0.9, 1e-3, 0.2, 0.5, True)
+    assert list(opt.param_groups[0].hyperparameters().values())[:6] == [
+        0.1,
+        0.9,
+        1e-3,
+        0.2,
+        0.5,
+        True,
+    ]
+    for cls in (fusedopt.Adam, fusedopt.AdamW):
+        opt = cls([np.ones(3)], 0.1, (0.8, 0.9), 1e-3, 0.2, True)
+        values = list(opt.param_groups[0].hyperparameters().values())
+        assert values == [0.1, (0.8, 0.9), 1e-3, 0.2, True, False]
+        with pytest.raises(TypeError):
+            cls([np.ones(3)], 0.1, (0.8, 0.9), 1e-3, 0.2, True, True)
+
+
+def test_repr() -> None:
+    opt = fusedopt.AdamW({"w": np.ones((3, 4), np.float32), "b": np.ones(4)}, lr=0.5)
+    assert repr(opt) == (
+        "AdamW(lr=0.5, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01, amsgrad=False, "
+        "maximize=False; 2 arrays, 16 elements, float32/float64)"
+    )
+    assert repr(opt.param_groups[0]).startswith("ParamGroup(lr=0.5, ")
+    assert repr(fusedopt.SGD([])).endswith("; 0 arrays, 0 elements)")
+
+
+def test_the_base_class_is_no_optimizer() -> None:
+    with pytest.raises(NotImplementedError, match="Optimizer is a base class"):
+        fusedopt.Optimizer([np.ones(3)])
+
+
+def test_functional_checks_its_hyperparameters() -> None:
+    x = [np.ones(3) for _ in range(4)]
+    bad = [
+        (functional.sgd_, x[:2], {"step": 1, "lr": -1}, "lr"),
+        (functional.sgd_, x[:2], {"step": 1, "lr": 1, "dampening": NAN}, "dampening"),
+        (functional.rmsprop_, x[:3], {"lr": 1, "alpha": 1}, "alpha"),
+        (functional.adam_, x, {"step": 1, "lr": 1, "beta1": 1}, "beta1"),
+        (functional.adam_, x, {"step": 1, "lr": 1, "beta2": -1}, "beta2"),
+        (functional.adamw_, x, {"step": 1, "lr": 1, "eps": INF}, "eps"),
+        (functional.adamw_, x, {"step": 0, "lr": 1}, "step"),
+        (functional.adam_, x, {"step": 2**63, "lr": 1}, "step"),
+    ]
+    for function, arrays, options, name in bad:
+        with pytest.raises(ValueError, match=f"^{name}: expected"):
+            function(*arrays, **options)
+    for step in (1.0, "1", None, True):
+        with pytest.raises(TypeError, match="^step: expected an int, got"):
+            functional.adam_(*x, step=step, lr=1)
+    with pytest.raises(TypeError, match="^maximize: expected True or False"):
+        functional.adam_(*x, step=1, lr=1, maximize=1)
+    assert all((array == 1).all() for array in x)

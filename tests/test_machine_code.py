@@ -1,0 +1,102 @@
+"""Contracts: every rule's loop is vectorized, and wide instructions stay in the sealed kernels.
+
+Reads the built extension with the compiler's own binutils.
+"""
+
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import fusedopt
+from fusedopt import _core
+
+pytestmark = pytest.mark.skipif(
+    platform.machine() != "x86_64" or sys.platform != "linux" or not shutil.which("objdump"),
+    reason="reads x86-64 ELF files with objdump",
+)
+
+BUILT = fusedopt.show_config(mode="dict")["instruction sets"]["built"]
+REGISTERS = {"baseline": "xmm", "avx2": "ymm", "avx512": "[yz]mm"}
+TYPES = {"float": "ps", "double": "pd"}
+BUILD_FOLDERS = Path(__file__).parent.parent / "build"
+
+
+@cache
+def functions() -> dict[str, list[str]]:
+    """Return the instructions of each function of the extension, by demangled name."""
+    command = ["objdump", "-d", "-C", "--no-show-raw-insn", _core.__file__]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    found: dict[str, list[str]] = {}
+    instructions: list[str] = []
+    for line in text.splitlines():
+        if header := re.match(r"^[0-9a-f]+ <(.*)>:$", line):
+            instructions = found.setdefault(header[1], [])
+        elif instruction := re.match(r"^ +[0-9a-f]+:\t(.*)$", line):
+            instructions.append(instruction[1])
+    return found
+
+
+def kernels(isa: str, ctype: str) -> dict[str, list[str]]:
+    """Return the instructions of the kernels of one instruction set and type, by rule."""
+    name = re.compile(
+        rf"fusedopt::{isa}::\(anonymous namespace\)::run<"
+        rf"fusedopt::{isa}::\(anonymous namespace\)::(\w+), {ctype}>\("
+    )
+    found = {match[1]: code for key, code in functions().items() if (match := name.search(key))}
+    assert len(found) == len(_core.rules()), "a kernel that this test doesn't see"
+    return found
+
+
+@pytest.mark.parametrize("ctype", TYPES)
+@pytest.mark.parametrize("isa", BUILT)
+def test_every_loop_is_vectorized(isa: str, ctype: str) -> None:
+    for rule, code in kernels(isa, ctype).items():
+        operations = ["mul", "sub"] if rule in ("SGD", "Momentum") else ["mul", "div", "sqrt"]
+        for operation in operations:
+            packed = re.compile(rf"^v?{operation}{TYPES[ctype]}\s.*{REGISTERS[isa]}")
+            assert any(map(packed.match, code)), f"{rule}: no packed {operation}"
+
+
+@pytest.mark.parametrize("isa", BUILT)
+def test_nothing_is_contracted(isa: str) -> None:
+    """A fused multiply-add rounds once where the reference rounds twice."""
+    for ctype in TYPES:
+        for rule, code in kernels(isa, ctype).items():
+            assert not [line for line in code if re.match(r"vf(n?m(add|sub))", line)], rule
+
+
+def test_no_wide_instruction_outside_the_kernels() -> None:
+    wide = re.compile(
+        r"^(v(?!er[rw]\b|mcall\b)\w+|andn|bextr|bls\w+|bzhi|mulx|pdep|pext|rorx|sarx|shlx|shrx|movbe"
+        r"|lzcnt|tzcnt|popcnt)\b|%[yz]mm|%k[0-7]"
+    )
+    sealed = re.compile(r"fusedopt::(avx2|avx512)::")
+    found = 0
+    for name, code in functions().items():
+        lines = [line for line in code if wide.search(line)]
+        found += len(lines)
+        assert sealed.search(name) or not lines, f"{name}: {lines[0]}"
+    assert found > 1000 * (len(BUILT) - 1), "the search found nothing where there is a lot"
+
+
+@pytest.mark.parametrize("isa", BUILT)
+def test_kernel_objects_share_nothing(isa: str) -> None:
+    """One symbol goes out, and none is weak: the linker can't keep a wide copy for everyone."""
+    version = f"cp{sys.version_info[0]}{sys.version_info[1]}"
+    objects = [*BUILD_FOLDERS.glob(f"{version}-*/CMakeFiles/kernels_{isa}.dir/**/kernels.cpp.o")]
+    assert objects, f"no build folder: install the package from this checkout ({BUILD_FOLDERS})"
+    for path in objects:
+        command = ["nm", "-C", str(path)]
+        text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        symbols = [line[17:].split(" ", 1) for line in text.splitlines()]
+        defined = {name for kind, name in symbols if kind.isupper() and kind != "U"}
+        assert defined == {f"fusedopt::{isa}::kernels"}
+        needed = {name for kind, name in symbols if kind == "U"} - {"_GLOBAL_OFFSET_TABLE_"}
+        assert needed <= {"pow"}, "a kernel calls a library function"
+        assert not [name for kind, name in symbols if kind in "vwu"], "a weak symbol"
