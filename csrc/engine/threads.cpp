@@ -33,9 +33,10 @@ std::atomic<std::uint64_t> forks{0};
 #ifdef FUSEDOPT_FORKS
 // libgomp's worker threads don't survive fork(), but its record of them does: the child's next
 // parallel region would wait for them for ever. So the forking thread's pool is wound up first; the
-// next region makes a new one, in the parent and in the child.
+// next region makes a new one, in the parent and in the child. LLVM's libomp (whose header defines
+// KMP_VERSION_MAJOR) sees to forks itself, and its pause would end the regions of other threads.
 [[maybe_unused]] const int fork_handlers = pthread_atfork(
-#if defined(FUSEDOPT_OPENMP) && defined(__GNUC__)
+#if defined(FUSEDOPT_OPENMP) && !defined(KMP_VERSION_MAJOR)
     [] { omp_pause_resource_all(omp_pause_hard); },
 #else
     nullptr,
