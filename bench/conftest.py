@@ -3,8 +3,9 @@
 from collections import defaultdict
 from typing import Any
 
-import fusedopt
 import numpy as np
+
+import fusedopt
 
 
 def pytest_report_header() -> str:

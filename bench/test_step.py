@@ -4,12 +4,13 @@ from functools import cache, lru_cache
 from types import ModuleType
 from typing import Any
 
-import fusedopt
 import numpy as np
 import numpy.typing as npt
 import pytest
-from fusedopt import reference
 from pytest_benchmark.fixture import BenchmarkFixture
+
+import fusedopt
+from fusedopt import reference
 
 from . import naive
 

@@ -2,6 +2,10 @@
 
 #include <algorithm>
 #include <atomic>
+#include <cstdlib>
+#include <cstring>
+#include <limits>
+#include <string>
 
 #ifdef FUSEDOPT_OPENMP
 #include <omp.h>
@@ -9,28 +13,54 @@
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
-#define FUSEDOPT_FORKS 1
+#define FUSEDOPT_POSIX 1
 #endif
 
 namespace fusedopt {
 namespace {
 
+#if defined(KMP_VERSION_MAJOR) && defined(FUSEDOPT_POSIX)  // LLVM's libomp
+// Positive numbers, separated by commas.
+bool is_list_of_counts(const char* text) {
+  for (;;) {
+    char* end = nullptr;
+    const long count = std::strtol(text, &end, 10);
+    if (end == text || count < 1 || count > std::numeric_limits<int>::max()) return false;
+    end += std::strspn(end, " \t");
+    if (*end == '\0') return true;
+    if (*end != ',') return false;
+    text = end + 1;
+  }
+}
+
+// libomp ends the process over an OMP_NUM_THREADS that it can't read, so it doesn't get to see one:
+// the variable is out of the way while the first call into the runtime starts it.
+void start_runtime() {
+  const char* setting = std::getenv("OMP_NUM_THREADS");
+  if (!setting || is_list_of_counts(setting)) return;
+  const std::string kept = setting;
+  unsetenv("OMP_NUM_THREADS");
+  omp_get_max_threads();
+  setenv("OMP_NUM_THREADS", kept.c_str(), 1);
+}
+#else
+[[maybe_unused]] void start_runtime() {}
+#endif
+
 int default_threads() {
 #ifdef FUSEDOPT_OPENMP
+  start_runtime();
   return std::clamp(omp_get_max_threads(), 1, max_threads);
 #else
   return 1;
 #endif
 }
 
-std::atomic<int>& thread_setting() {
-  static std::atomic<int> setting{default_threads()};
-  return setting;
-}
+std::atomic<int> thread_setting{default_threads()};
 
 std::atomic<std::uint64_t> forks{0};
 
-#ifdef FUSEDOPT_FORKS
+#ifdef FUSEDOPT_POSIX
 // libgomp's worker threads don't survive fork(), but its record of them does: the child's next
 // parallel region would wait for them for ever. So the forking thread's pool is wound up first; the
 // next region makes a new one, in the parent and in the child. LLVM's libomp (whose header defines
@@ -46,9 +76,9 @@ std::atomic<std::uint64_t> forks{0};
 
 }  // namespace
 
-int num_threads() { return thread_setting().load(std::memory_order_relaxed); }
+int num_threads() { return thread_setting.load(std::memory_order_relaxed); }
 
-void set_num_threads(int count) { thread_setting().store(count, std::memory_order_relaxed); }
+void set_num_threads(int count) { thread_setting.store(count, std::memory_order_relaxed); }
 
 std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }
 
