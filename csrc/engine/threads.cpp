@@ -2,10 +2,6 @@
 
 #include <algorithm>
 #include <atomic>
-#include <cstdlib>
-#include <cstring>
-#include <limits>
-#include <string>
 
 #ifdef FUSEDOPT_OPENMP
 #include <omp.h>
@@ -19,43 +15,15 @@
 namespace fusedopt {
 namespace {
 
-#if defined(KMP_VERSION_MAJOR) && defined(FUSEDOPT_POSIX)  // LLVM's libomp
-// Positive numbers, separated by commas.
-bool is_list_of_counts(const char* text) {
-  for (;;) {
-    char* end = nullptr;
-    const long count = std::strtol(text, &end, 10);
-    if (end == text || count < 1 || count > std::numeric_limits<int>::max()) return false;
-    end += std::strspn(end, " \t");
-    if (*end == '\0') return true;
-    if (*end != ',') return false;
-    text = end + 1;
-  }
-}
-
-// libomp ends the process over an OMP_NUM_THREADS that it can't read, so it doesn't get to see one:
-// the variable is out of the way while the first call into the runtime starts it.
-void start_runtime() {
-  const char* setting = std::getenv("OMP_NUM_THREADS");
-  if (!setting || is_list_of_counts(setting)) return;
-  const std::string kept = setting;
-  unsetenv("OMP_NUM_THREADS");
-  omp_get_max_threads();
-  setenv("OMP_NUM_THREADS", kept.c_str(), 1);
-}
-#else
-[[maybe_unused]] void start_runtime() {}
-#endif
-
 int default_threads() {
 #ifdef FUSEDOPT_OPENMP
-  start_runtime();
   return std::clamp(omp_get_max_threads(), 1, max_threads);
 #else
   return 1;
 #endif
 }
 
+// Set while the library is loaded: see python/fusedopt/_startup.py.
 std::atomic<int> thread_setting{default_threads()};
 
 std::atomic<std::uint64_t> forks{0};

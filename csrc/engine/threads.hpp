@@ -7,7 +7,8 @@ namespace fusedopt {
 
 constexpr int max_threads = 1024;
 
-// "libgomp", say, or nullptr where the build has no OpenMP.
+// The date of the OpenMP standard that the compiler states, "201511" say, or nullptr where the
+// build has no OpenMP.
 const char* openmp_version();
 
 // Starts as the OpenMP runtime's own default: OMP_NUM_THREADS, else the CPUs of the affinity mask.

@@ -2,7 +2,8 @@
 
 from importlib.metadata import version as _version
 
-from . import functional
+from . import _startup as _startup  # first: it loads the native module
+from . import functional, reference
 from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
 from .adam import Adam, AdamW
 from .optimizer import Optimizer
@@ -20,6 +21,7 @@ __all__ = [
     "__version__",
     "functional",
     "get_num_threads",
+    "reference",
     "set_flush_denormal",
     "set_num_threads",
     "show_config",

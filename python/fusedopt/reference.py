@@ -5,7 +5,8 @@ values are normal numbers (and for subnormals too after ``fusedopt.set_flush_den
 The order of operations below is therefore exact, and so is where a scalar is rounded: scalars are
 computed in double precision and rounded once, by ``T``, to the dtype of the arrays.
 
-Nothing here is written for speed. Use it to read, to test against, and to compare with.
+Nothing here is written for speed, and arrays are not checked as `fusedopt` checks them. Use it to
+read, to test against, and to compare with.
 """
 
 import math
