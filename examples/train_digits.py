@@ -202,8 +202,8 @@ def print_report(results: dict[str, tuple[Run, Run]], console: Console) -> None:
         same_params += all(np.array_equal(p, in_numpy.params[k]) for k, p in fused.params.items())
     console.print(table)
     console.print(
-        f"fusedopt and NumPy ended with the same test accuracy for {same_accuracy} of "
-        f"{len(results)} optimizers,\nand with the same parameters, bit for bit, for {same_params} of {len(results)}."
+        f"fusedopt and NumPy, of {len(results)} optimizers: same test accuracy in {same_accuracy}, "
+        f"same parameters, bit for bit, in {same_params}."
     )
 
 
