@@ -51,8 +51,8 @@ int dtype_number(py::handle array) {
 }
 
 std::string dtype_text(py::handle array) {
-  const py::object dtype = array.attr("dtype");
-  const PyArray_Descr* descr = PyArray_DESCR(as_array(array));
+  PyArray_Descr* descr = PyArray_DESCR(as_array(array));
+  const auto dtype = py::reinterpret_borrow<py::object>(reinterpret_cast<PyObject*>(descr));
   if (PyArray_ISNBO(descr->byteorder)) return text_of(dtype);
   return "byte-swapped " + text_of(dtype.attr("newbyteorder")("=")) + " (" + text_of(dtype) + ")";
 }
@@ -61,7 +61,8 @@ void require_layout(py::handle array, const Label& label, Access access) {
   PyArrayObject* a = as_array(array);
   if (!PyArray_IS_C_CONTIGUOUS(a)) {
     throw_value(label, "expected a C-contiguous array, got shape " + text_of(shape_of(array)) +
-                           " with strides " + text_of(array.attr("strides")));
+                           " with strides " +
+                           text_of({PyArray_STRIDES(a), shape_of(array).size()}));
   }
   if (!PyArray_ISALIGNED(a)) {
     throw_value(label, "expected an array aligned to its item size, got a misaligned one");
@@ -129,12 +130,13 @@ void throw_overlap(const std::string& label, const std::string& other) {
   throw py::value_error(label + " overlaps " + other + " in memory; expected separate arrays");
 }
 
-std::string quantity(py::ssize_t count, const char* noun) {
+std::string quantity(std::size_t count, const char* noun) {
   return std::to_string(count) + " " + noun + (count == 1 ? "" : "s");
 }
 
 std::string type_name(py::handle object) {
-  return py::cast<std::string>(py::type::handle_of(object).attr("__name__"));
+  const std::string name = Py_TYPE(object.ptr())->tp_name;
+  return name.substr(name.rfind('.') + 1);
 }
 
 py::object array_over(const std::shared_ptr<Arena>& arena, void* data, DType dtype, Shape shape) {

@@ -87,7 +87,7 @@ void require_usable(py::handle object, const Label& label, const Layout& layout,
 
 [[noreturn]] void throw_overlap(const std::string& label, const std::string& other);
 
-std::string quantity(py::ssize_t count, const char* noun);  // "1 array", "2 arrays"
+std::string quantity(std::size_t count, const char* noun);  // "1 array", "2 arrays"
 std::string type_name(py::handle object);
 
 // Arrays over arena memory. They keep the arena alive and don't own their data, so NumPy refuses to

@@ -49,8 +49,7 @@ std::vector<Argument> read_arguments(const py::dict& arguments, const RuleInfo& 
                            ", as params is, got " + type_name(value));
     }
     if (next.arrays.size() != params.arrays.size()) {
-      const auto expected = static_cast<py::ssize_t>(params.arrays.size());
-      throw py::value_error(next.name + ": expected " + quantity(expected, "array") +
+      throw py::value_error(next.name + ": expected " + quantity(params.arrays.size(), "array") +
                             ", one for each parameter, got " + std::to_string(next.arrays.size()));
     }
   }

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <mutex>
 #include <stdexcept>
+#include <thread>
 
 #include "engine/threads.hpp"
 
@@ -16,6 +17,9 @@ class StepMutex {
   // Taken and given back with the GIL held. Whoever has to wait does so without the GIL: the
   // thread that holds the mutex may need the GIL before it can give the mutex back.
   void lock() {
+    const auto self = std::this_thread::get_id();
+    // Only a finalizer that runs while a step raises an error could get here.
+    if (owner_ == self) throw std::runtime_error("step() was called from within step()");
     if (!mutex_.try_lock()) {
       // The thread that took it stayed behind in the parent process and will never give it back.
       if (locked_in_ != fork_count()) {
@@ -26,12 +30,18 @@ class StepMutex {
       const pybind11::gil_scoped_release without_gil;
       mutex_.lock();
     }
+    owner_ = self;
     locked_in_ = fork_count();
   }
-  void unlock() { mutex_.unlock(); }
+  void unlock() {
+    owner_ = {};
+    mutex_.unlock();
+  }
 
  private:
   std::mutex mutex_;
+  // Read and written with the GIL held.
+  std::thread::id owner_;
   std::uint64_t locked_in_ = 0;
 };
 

@@ -1,7 +1,6 @@
 #include "bindings/stepper.hpp"
 
 #include <mutex>
-#include <optional>
 
 namespace fusedopt {
 namespace {
@@ -11,12 +10,12 @@ constexpr std::int64_t release_gil_from = 4096;  // elements
 
 }  // namespace
 
-Stepper::Stepper(const py::list& params, const py::object& names) : names_(names) {
+Stepper::Stepper(const py::list& params, const py::object& names) : names_(names, params.size()) {
   const std::size_t count = params.size();
   parameters_.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     const py::object array = params[i];
-    const DType dtype = require_parameter(array, label_of("params", i));
+    const DType dtype = require_parameter(array, names_.label("params", i));
     const Shape shape = shape_of(array);
     parameters_.push_back({.array = array,
                            .dtype = dtype,
@@ -48,68 +47,12 @@ void Stepper::configure(std::string_view rule, const py::dict& hyperparameters) 
   rule_states_ = std::move(indices);
 }
 
-Label Stepper::label_of(std::string_view argument, std::size_t index) const {
-  const auto i = static_cast<py::ssize_t>(index);
-  return {argument, i, names_.is_none() ? py::handle() : PyTuple_GET_ITEM(names_.ptr(), i)};
-}
-
-void Stepper::require_count(py::ssize_t count) const {
-  const auto expected = static_cast<py::ssize_t>(parameters_.size());
-  if (count != expected) {
-    throw py::value_error("grads: expected " + quantity(expected, "gradient") +
-                          ", one for each parameter, got " + std::to_string(count));
-  }
-}
-
-std::vector<PyObject*> Stepper::gradients_by_name(py::handle grads) const {
-  if (names_.is_none()) {
-    throw py::type_error("grads: expected a list, as params was given, got a dict");
-  }
-  std::vector<PyObject*> found(parameters_.size());
-  for (std::size_t i = 0; i < found.size(); ++i) {
-    PyObject* name = PyTuple_GET_ITEM(names_.ptr(), static_cast<py::ssize_t>(i));
-    found[i] = PyDict_GetItemWithError(grads.ptr(), name);
-    if (found[i]) continue;
-    if (PyErr_Occurred()) throw py::error_already_set();
-    throw py::value_error(label_of("grads", i).text() +
-                          ": missing; expected an array or None for " +
-                          label_of("params", i).text());
-  }
-  if (static_cast<std::size_t>(PyDict_GET_SIZE(grads.ptr())) != found.size()) {
-    for (const auto& [key, value] : py::reinterpret_borrow<py::dict>(grads)) {
-      if (!names_.contains(key)) {
-        throw py::value_error("grads[" + py::cast<std::string>(py::repr(key)) +
-                              "]: there is no parameter of that name");
-      }
-    }
-  }
-  return found;
-}
-
-// The gradients as a list or tuple: the caller's own where it is one. May run Python code.
-py::object Stepper::gradients_in_order(py::handle grads) const {
-  PyObject* sequence = grads.ptr();
-  if (PyArray_Check(sequence) || PyUnicode_Check(sequence) || !PySequence_Check(sequence)) {
-    const char* expected = names_.is_none() ? "a list of arrays" : "a dict or list of arrays";
-    throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads));
-  }
-  auto list = py::reinterpret_steal<py::object>(PySequence_Fast(sequence, "grads: not a sequence"));
-  if (!list) throw py::error_already_set();
-  return list;
-}
-
 void Stepper::step(py::handle grads) {
-  const bool by_name = PyDict_Check(grads.ptr());
-  const py::object in_order = by_name ? py::object() : gradients_in_order(grads);
-  // Waiting for the lock lets other threads run, which may change the list: it is read afterwards,
-  // and from there until the GIL is released no Python code runs.
+  const py::object in_order = as_list_or_tuple(grads, names_);
+  // Waiting for the lock lets other threads run, which may change the list: its items are looked at
+  // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
-  if (by_name) {
-    step_all(gradients_by_name(grads).data());
-  } else {
-    require_count(PySequence_Fast_GET_SIZE(in_order.ptr()));
-    step_all(PySequence_Fast_ITEMS(in_order.ptr()));
-  }
+  step_all(items_of(in_order, names_));
 }
 
 void Stepper::step_all(PyObject* const* grads) {
@@ -117,7 +60,6 @@ void Stepper::step_all(PyObject* const* grads) {
     make_missing_state(grads);
     gather(grads);
   }
-  // From here on nothing can fail.
   const std::size_t count = parameters_.size();
   std::vector<py::object> kept;
   if (plan_.elements() >= release_gil_from) {
@@ -134,7 +76,8 @@ void Stepper::step_all(PyObject* const* grads) {
   }
   for (std::size_t i = 0; i < count; ++i) {
     PyObject* grad = grads ? grads[i] : kept[i].ptr();
-    if (grad != Py_None) ++steps_[i];
+    if (grad == Py_None) continue;
+    ++steps_[i];
     parameters_[i].fresh = false;
   }
 }
@@ -149,12 +92,12 @@ bool Stepper::is_unchanged(const Parameter& p, bool updated) const {
 // where a kernel can't go along with that.
 void Stepper::find_parameters(PyObject* const* grads) {
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    Parameter& p = parameters_[i];
-    const Label label = label_of("params", i);
+    const Parameter& p = parameters_[i];
+    const Label label = names_.label("params", i);
     require_usable(p.array, label, {p.dtype, p.shape, label},
                    grads[i] == Py_None ? Access::read : Access::update);
-    p.data = data_of(p.array);
   }
+  for (Parameter& p : parameters_) p.data = data_of(p.array);
   find_writable_memory();
 }
 
@@ -175,8 +118,8 @@ void Stepper::find_writable_memory() {
   for (Parameter& p : parameters_) p.free_stretch = {};
   if (const auto clash = writable_.assign(std::move(intervals))) {
     for (Parameter& p : parameters_) p.data = nullptr;  // look again at the next step
-    throw_overlap(label_of("params", clash->second).text(),
-                  label_of("params", clash->first).text());
+    throw_overlap(names_.label("params", clash->second).text(),
+                  names_.label("params", clash->first).text());
   }
 }
 
@@ -186,9 +129,9 @@ void Stepper::check_gradient_memory(const Interval& gradient) {
   const std::size_t i = gradient.owner;
   const auto other = writable_.find_overlap(gradient, &parameters_[i].free_stretch);
   if (!other) return;
-  throw_overlap(label_of("grads", i).text(), *other < parameters_.size()
-                                                 ? label_of("params", *other).text()
-                                                 : "the optimizer's own state");
+  throw_overlap(names_.label("grads", i).text(), *other < parameters_.size()
+                                                     ? names_.label("params", *other).text()
+                                                     : "the optimizer's own state");
 }
 
 // Checks everything and lays out the work. False where a parameter needs state that it doesn't have
@@ -212,7 +155,7 @@ bool Stepper::gather(PyObject* const* grads) {
     }
     if (grad == Py_None) continue;
     if (!is_usable(grad, p.dtype, p.shape, Access::read)) {
-      require_usable(grad, label_of("grads", i), {p.dtype, p.shape, label_of("params", i)},
+      require_usable(grad, names_.label("grads", i), {p.dtype, p.shape, names_.label("params", i)},
                      Access::read);
     }
     const Interval gradient = interval_of(data_of(grad), p.bytes(), i);

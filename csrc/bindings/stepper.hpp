@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/gradients.hpp"
 #include "bindings/rules.hpp"
 #include "bindings/step_mutex.hpp"
 #include "engine/overlap.hpp"
@@ -49,11 +50,6 @@ class Stepper {
     std::vector<std::shared_ptr<Arena>> owners;
   };
 
-  Label label_of(std::string_view argument, std::size_t index) const;
-  std::vector<PyObject*> gradients_by_name(py::handle grads) const;
-  py::object gradients_in_order(py::handle grads) const;
-  void require_count(py::ssize_t count) const;
-
   void find_writable_memory();
   bool is_unchanged(const Parameter& p, bool updated) const;
   void find_parameters(PyObject* const* grads);
@@ -63,7 +59,7 @@ class Stepper {
   void step_all(PyObject* const* grads);
 
   std::vector<Parameter> parameters_;
-  py::object names_;
+  ParameterNames names_;
   std::shared_ptr<Arena> steps_arena_;
   std::int64_t* steps_;
 

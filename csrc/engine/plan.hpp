@@ -14,7 +14,7 @@ namespace fusedopt {
 // only tests and benchmarks change these.
 struct Grid {
   std::atomic<std::int64_t> chunk{8192};          // elements
-  std::atomic<std::int64_t> serial_below{65536};  // less than this stays on the calling thread
+  std::atomic<std::int64_t> serial_below{131072};  // less than this stays on the calling thread
 };
 inline Grid grid;
 
@@ -44,7 +44,7 @@ class Plan {
 
   std::int64_t elements() const { return elements_; }
 
-  // Runs every kernel over all of its elements. Never throws.
+  // Runs every kernel over all of its elements. Throws at most std::bad_alloc, before it begins.
   void run();
 
  private:

@@ -222,7 +222,7 @@ def _collect(params: Params) -> tuple[list[Array], tuple[str, ...] | None]:
         for name in params:
             if not isinstance(name, str):
                 raise TypeError(f"params: expected str as names, got {name!r}")
-        return list(params.values()), tuple(params)
+        return list(params.values()), tuple(str.__str__(name) for name in params)
     if isinstance(params, np.ndarray | str) or not isinstance(params, Iterable):
         hint = "; for one array, write [array]" if isinstance(params, np.ndarray) else ""
         raise TypeError(

@@ -1,0 +1,63 @@
+#include "bindings/gradients.hpp"
+
+#include <string>
+
+namespace fusedopt {
+
+namespace {
+
+// The values of a dict, for exactly the names that parameters have. The tuple holds references:
+// looking up a name can run a key's own __eq__, which could drop what was found before.
+py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {
+  if (!names.given()) {
+    throw py::type_error("grads: expected a list, as params was given, got a dict");
+  }
+  py::tuple found(names.count());
+  for (std::size_t i = 0; i < names.count(); ++i) {
+    PyObject* value = PyDict_GetItemWithError(grads.ptr(), names[i]);
+    if (value) {
+      found[i] = py::reinterpret_borrow<py::object>(value);
+      continue;
+    }
+    if (PyErr_Occurred()) throw py::error_already_set();
+    throw py::value_error(names.label("grads", i).text() +
+                          ": missing; expected an array or None for " +
+                          names.label("params", i).text());
+  }
+  if (grads.size() != names.count()) {
+    for (const auto& [key, value] : grads) {
+      if (!names.contains(key)) {
+        throw py::value_error("grads[" + py::cast<std::string>(py::repr(key)) +
+                              "]: there is no parameter of that name");
+      }
+    }
+  }
+  return found;
+}
+
+}  // namespace
+
+py::object as_list_or_tuple(py::handle grads, const ParameterNames& names) {
+  if (PyDict_Check(grads.ptr())) {
+    return values_by_name(py::reinterpret_borrow<py::dict>(grads), names);
+  }
+  PyObject* sequence = grads.ptr();
+  if (PyArray_Check(sequence) || PyUnicode_Check(sequence) || !PySequence_Check(sequence)) {
+    const char* expected = names.given() ? "a dict or list of arrays" : "a list of arrays";
+    throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads));
+  }
+  auto list = py::reinterpret_steal<py::object>(PySequence_Fast(sequence, "grads: not a sequence"));
+  if (!list) throw py::error_already_set();
+  return list;
+}
+
+PyObject* const* items_of(py::handle list_or_tuple, const ParameterNames& names) {
+  const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(list_or_tuple.ptr()));
+  if (count != names.count()) {
+    throw py::value_error("grads: expected " + quantity(names.count(), "gradient") +
+                          ", one for each parameter, got " + std::to_string(count));
+  }
+  return PySequence_Fast_ITEMS(list_or_tuple.ptr());
+}
+
+}  // namespace fusedopt

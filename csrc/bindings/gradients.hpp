@@ -1,0 +1,38 @@
+// The gradients of a step as the caller gave them: a sequence, or a dict by parameters' names.
+#pragma once
+
+#include <cstddef>
+#include <string_view>
+
+#include "bindings/arrays.hpp"
+
+namespace fusedopt {
+
+// What the parameters are called: a tuple of str, or None where they have no names.
+class ParameterNames {
+ public:
+  ParameterNames(py::object names, std::size_t count) : names_(std::move(names)), count_(count) {}
+
+  std::size_t count() const { return count_; }
+  bool given() const { return !names_.is_none(); }
+  bool contains(py::handle name) const { return names_.contains(name); }
+  PyObject* operator[](std::size_t index) const {
+    return PyTuple_GET_ITEM(names_.ptr(), static_cast<py::ssize_t>(index));
+  }
+  Label label(std::string_view argument, std::size_t index) const {
+    return {argument, static_cast<py::ssize_t>(index), given() ? (*this)[index] : nullptr};
+  }
+
+ private:
+  py::object names_;
+  std::size_t count_;
+};
+
+// The gradients as a list or tuple in the order of the parameters: the caller's own where it is
+// one. May run Python code.
+py::object as_list_or_tuple(py::handle grads, const ParameterNames& names);
+
+// The items of that list or tuple, borrowed: as many as there are parameters, or an error.
+PyObject* const* items_of(py::handle list_or_tuple, const ParameterNames& names);
+
+}  // namespace fusedopt
