@@ -232,7 +232,7 @@ def test_gradients_may_be_dropped_by_another_thread() -> None:
 
 
 def test_the_environment_is_put_back() -> None:
-    """What the OpenMP runtime is to see at its start, no child process and no other library sees."""
+    """What the OpenMP runtime sees at its start, no child process and no other library sees."""
     code = """
 import os
 before = dict(os.environ)
@@ -244,7 +244,7 @@ print(dict(os.environ) == before)
 
 
 def test_waiting_threads_do_not_hold_up_others() -> None:
-    """NumPy's BLAS and a parallel step in turn: fighting over cores made this 3 to 25 times slower."""
+    """NumPy's BLAS and a parallel step in turn: fighting over cores, 3 to 25 times slower."""
     code = """
 import time, numpy as np, fusedopt
 product = np.ones((500, 500), np.float32)
