@@ -138,6 +138,22 @@ def test_numbers_of_every_kind(lr: Any) -> None:
     assert (p == -0.5).all()
 
 
+def test_finite_means_finite_in_the_dtype_of_the_parameters() -> None:
+    text = "^lr: expected a number that is finite in float32, as parameters are, got 1e[+]39$"
+    p, g = np.ones(3, np.float32), np.ones(3, np.float32)
+    with pytest.raises(ValueError, match=text):
+        fusedopt.Adam([np.ones(3), p], lr=1e39)
+    with pytest.raises(ValueError, match=text):
+        functional.sgd_(p, g, step=1, lr=1e39)
+    opt = fusedopt.SGD([p], lr=1)
+    opt.step([g])
+    opt.param_groups[0]["lr"] = 1e39
+    with pytest.raises(ValueError, match=text):
+        opt.step([g])
+    assert (p == 0).all()
+    fusedopt.SGD([np.ones(3)], lr=1e39).step([np.ones(3)])
+
+
 def test_a_pair_is_kept_not_shared() -> None:
     betas = [0.5, 0.75]
     opt = fusedopt.Adam([np.ones(3)], betas=betas)

@@ -114,6 +114,7 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
   for (std::size_t i = 0; i < params.arrays.size(); ++i) {
     const py::object& param = params.arrays[i];
     const DType dtype = require_parameter(param, params.label(i));
+    rule.require_finite(dtype);
     const Layout layout{dtype, shape_of(param), params.label(i)};
     for (std::size_t k = 2; k < arguments.size(); ++k) {
       require_usable(arguments[k].arrays[i], arguments[k].label(i), layout, Access::update);

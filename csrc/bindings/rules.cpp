@@ -1,6 +1,8 @@
 #include "bindings/rules.hpp"
 
+#include <cmath>
 #include <cstdlib>
+#include <limits>
 #include <stdexcept>
 #include <string>
 
@@ -46,6 +48,17 @@ ConfiguredRule::ConfiguredRule(std::string_view name, const py::dict& values)
   if (static_cast<int>(values.size()) != names.count) {
     throw py::value_error("hyperparameters: rule '" + std::string(name) + "' takes " +
                           std::to_string(names.count) + ", got " + std::to_string(values.size()));
+  }
+}
+
+void ConfiguredRule::require_finite(DType dtype) const {
+  if (dtype == DType::float64) return;  // checked in Python
+  for (int k = 0; k < info->hyperparameters.count; ++k) {
+    const double value = hyperparameters[static_cast<std::size_t>(k)];
+    if (std::abs(value) <= std::numeric_limits<float>::max()) continue;
+    throw py::value_error(std::string(info->hyperparameters.items[k]) +
+                          ": expected a number that is finite in float32, as parameters are, got " +
+                          py::cast<std::string>(py::repr(py::float_(value))));
   }
 }
 

@@ -25,6 +25,9 @@ struct ConfiguredRule {
   // Throws unless the dict has exactly the rule's hyperparameters.
   ConfiguredRule(std::string_view name, const pybind11::dict& values);
 
+  // Throws where a hyperparameter would be infinite in the dtype.
+  void require_finite(DType dtype) const;
+
   const Kernel& kernel(DType dtype) const { return info->kernels[static_cast<int>(dtype)]; }
 };
 

@@ -32,6 +32,9 @@ Stepper::Stepper(const py::list& params, const py::object& names) : names_(names
 
 void Stepper::configure(std::string_view rule, const py::dict& hyperparameters) {
   const ConfiguredRule next(rule, hyperparameters);
+  if (std::ranges::find(parameters_, DType::float32, &Parameter::dtype) != parameters_.end()) {
+    next.require_finite(DType::float32);
+  }
   std::vector<std::size_t> indices;
   for (int k = 0; k < next.info->states.count; ++k) {
     const std::string name = next.info->states.items[k];
