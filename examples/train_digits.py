@@ -214,6 +214,7 @@ def save_plot(results: dict[str, tuple[Run, Run]], path: Path) -> None:
         # Some curves nearly coincide: dashes and dots let those below show.
         axes.semilogy(epochs, fused.losses, linestyle=(":", "-", "--")[i % 3], lw=2, label=name)
     axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.set_xlim(left=0.5)
     axes.set(title="Training on handwritten digits", xlabel="Epoch", ylabel="Mean training loss")
     axes.grid(alpha=0.3)
     axes.legend()

@@ -43,9 +43,10 @@ def test_every_public_docstring_has_an_example(thing: object) -> None:
     "page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
 )
 def test_python_in_pages(page: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """All Python blocks of a page run, one after the other, as a reader would run them."""
+    """All Python blocks of a page run in order, and print(...)  # text prints the text."""
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     namespace: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
         exec(compile(block, page, "exec"), namespace)
-    capsys.readouterr()
+        for text in re.findall(r"^ *print\(.*\)  # (.*)$", block, re.MULTILINE):
+            assert text in capsys.readouterr().out

@@ -60,9 +60,10 @@ std::string dtype_text(py::handle array) {
 void require_layout(py::handle array, const Label& label, Access access) {
   PyArrayObject* a = as_array(array);
   if (!PyArray_IS_C_CONTIGUOUS(a)) {
+    const char* hint = access == Access::read ? "; np.ascontiguousarray makes one" : "";
     throw_value(label, "expected a C-contiguous array, got shape " + text_of(shape_of(array)) +
                            " with strides " +
-                           text_of({PyArray_STRIDES(a), shape_of(array).size()}));
+                           text_of({PyArray_STRIDES(a), shape_of(array).size()}) + hint);
   }
   if (!PyArray_ISALIGNED(a)) {
     throw_value(label, "expected an array aligned to its item size, got a misaligned one");

@@ -44,7 +44,9 @@ py::object as_list_or_tuple(py::handle grads, const ParameterNames& names) {
   PyObject* sequence = grads.ptr();
   if (PyArray_Check(sequence) || PyUnicode_Check(sequence) || !PySequence_Check(sequence)) {
     const char* expected = names.given() ? "a dict or list of arrays" : "a list of arrays";
-    throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads));
+    const char* hint = PyArray_Check(sequence) ? "; for one array, write [array]" : "";
+    throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads) +
+                         hint);
   }
   auto list = py::reinterpret_steal<py::object>(PySequence_Fast(sequence, "grads: not a sequence"));
   if (!list) throw py::error_already_set();

@@ -15,10 +15,10 @@ const InstructionSet* active = nullptr;
 }
 
 void activate_instruction_set() {
-  const char* forced = std::getenv("FUSEDOPT_ISA");
+  const char* value = std::getenv("FUSEDOPT_ISA");
+  const std::string_view forced = value ? value : "";  // empty is as good as unset
   try {
-    active =
-        &choose_instruction_set(forced ? std::optional<std::string_view>(forced) : std::nullopt);
+    active = &choose_instruction_set(forced);
   } catch (const std::invalid_argument& error) {
     throw py::import_error(error.what());
   }

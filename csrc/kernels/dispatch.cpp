@@ -1,6 +1,7 @@
 #include "kernels/dispatch.hpp"
 
 #include <stdexcept>
+#include <string>
 
 #include "kernels/cpu.hpp"
 
@@ -35,23 +36,23 @@ const std::vector<InstructionSet>& built_instruction_sets() {
   return sets;
 }
 
-const InstructionSet& choose_instruction_set(std::optional<std::string_view> forced) {
+const InstructionSet& choose_instruction_set(std::string_view forced) {
   const auto& sets = built_instruction_sets();
   const InstructionSet* widest = &sets.front();
   std::string available;
   for (const InstructionSet& set : sets) {
-    if (forced && *forced == set.name) {
+    if (forced == set.name) {
       if (set.available) return set;
       throw std::invalid_argument(
-          "FUSEDOPT_ISA=" + std::string(*forced) +
+          "FUSEDOPT_ISA=" + std::string(forced) +
           ": this CPU (or its operating system) lacks that instruction set");
     }
     if (!set.available) continue;
     widest = &set;
     available += (available.empty() ? "" : ", ") + std::string(set.name);
   }
-  if (forced) {
-    throw std::invalid_argument("FUSEDOPT_ISA=" + std::string(*forced) +
+  if (!forced.empty()) {
+    throw std::invalid_argument("FUSEDOPT_ISA=" + std::string(forced) +
                                 ": unknown to this build; available here: " + available);
   }
   return *widest;

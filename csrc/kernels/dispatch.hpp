@@ -1,8 +1,6 @@
 // Which instruction sets this build has, which this machine can run, and the one in use.
 #pragma once
 
-#include <optional>
-#include <string>
 #include <string_view>
 #include <vector>
 
@@ -19,8 +17,9 @@ struct InstructionSet {
 // Narrowest first.
 const std::vector<InstructionSet>& built_instruction_sets();
 
-// The widest available set, or the forced one. Throws std::invalid_argument, with a text for the
-// user, where the forced one is unknown or not available.
-const InstructionSet& choose_instruction_set(std::optional<std::string_view> forced);
+// The set named by forced, or the widest available one where that is empty. Throws
+// std::invalid_argument, with a text for the user, where the forced one is unknown or not
+// available.
+const InstructionSet& choose_instruction_set(std::string_view forced);
 
 }  // namespace fusedopt

@@ -14,7 +14,7 @@ template <typename Rule, typename T>
 void fold(const double* hyperparameters, const StepContext& when, Coefficients& folded) {
   using Hyper = typename Rule::Hyper;
   using C = typename Rule::template Coefficients<T>;
-  static_assert(sizeof(C) <= sizeof(folded.bytes));
+  static_assert(sizeof(C) <= sizeof(folded.bytes), "make Coefficients in table.hpp larger");
   Hyper hyper{};
   for (int k = 0; k < field_count<Hyper>; ++k) hyper.*Hyper::fields[k].member = hyperparameters[k];
   *reinterpret_cast<C*>(folded.bytes) = Rule::template fold<T>(hyper, when);
@@ -24,7 +24,9 @@ template <typename Rule>
 constexpr RuleInfo describe() {
   using Hyper = typename Rule::Hyper;
   static_assert(sizeof(Hyper) == field_count<Hyper> * sizeof(double), "a member without a field");
-  static_assert(field_count<Hyper> <= max_hyperparameters && Rule::states.count <= max_states);
+  static_assert(field_count<Hyper> <= max_hyperparameters,
+                "raise max_hyperparameters in table.hpp");
+  static_assert(Rule::states.count <= max_states, "raise max_states in table.hpp");
   Names hyperparameters{{}, field_count<Hyper>};
   for (int k = 0; k < hyperparameters.count; ++k) {
     hyperparameters.items[k] = Hyper::fields[k].name;

@@ -1,5 +1,7 @@
 """Adam, AMSGrad and AdamW."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -47,6 +49,8 @@ class Adam(Optimizer):
 
     Notes
     -----
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+
     State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (w, only with amsgrad).
 
     D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. S. J. Reddi,
@@ -143,6 +147,8 @@ class AdamW(Adam):
 
     Notes
     -----
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+
     State as for `Adam`.
 
     I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR

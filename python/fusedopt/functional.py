@@ -5,6 +5,8 @@ parameters, their gradients and their state arrays, each as one array or as a li
 updates parameters and state in place. A call happens whole or, when it raises, not at all.
 """
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, TypeAlias

@@ -1,5 +1,7 @@
 """What all optimizers share: parameters, hyperparameters, state and step."""
 
+from __future__ import annotations
+
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, ClassVar, Protocol
 
@@ -186,7 +188,7 @@ class Optimizer:
         Parameters
         ----------
         grads : list, or dict with the names of params
-            For each parameter its gradient, an array of the parameter's shape and dtype,
+            In the order of ``params``, or by name. For each parameter its gradient, an array of the parameter's shape and dtype,
             C-contiguous and aligned, that shares no memory with a parameter or the state; or None,
             which leaves the parameter and its state as they are.
 
@@ -229,7 +231,14 @@ def _collect(params: Params) -> tuple[list[Array], tuple[str, ...] | None]:
             "params: expected a list of arrays, or a dict of names and arrays, "
             f"got {type(params).__name__}{hint}"
         )
-    return list(params), None
+    arrays = list(params)
+    for i, array in enumerate(arrays):
+        if isinstance(array, Mapping):
+            raise TypeError(
+                f"params[{i}]: expected a NumPy array, got {type(array).__name__}; "
+                "for groups with hyperparameters of their own, use an optimizer for each"
+            )
+    return arrays, None
 
 
 def _settings(group: ParamGroup) -> str:

@@ -1,5 +1,7 @@
 """RMSProp, plain, centered and with momentum."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -55,6 +57,8 @@ class RMSprop(Optimizer):
 
     Notes
     -----
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+
     State: ``square_avg`` (v), ``grad_avg`` (a, only centered), ``momentum_buffer`` (b, only with
     momentum). The max differs from torch only where torch's difference is negative by rounding and
     its root NaN.

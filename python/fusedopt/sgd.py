@@ -1,5 +1,7 @@
 """Gradient descent, plain, with momentum and with Nesterov's."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -50,6 +52,8 @@ class SGD(Optimizer):
 
     Notes
     -----
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+
     State: ``momentum_buffer``, only with momentum.
 
     Momentum: B. T. Polyak, "Some methods of speeding up the convergence of iteration methods",
