@@ -1,7 +1,9 @@
 """Contract: bad input is an error that says what and where, and nothing at all has changed."""
 
 import re
-from collections.abc import Callable
+from collections import UserDict
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -186,6 +188,42 @@ def test_gradients_ofnamed_parameters_may_come_in_order() -> None:
 def test_parameters_that_are_no_list(params: Any, text: str) -> None:
     with pytest.raises(TypeError, match=f"^params.*{text}"):
         fusedopt.Adam(params)
+
+
+class _HidesSome(dict):
+    def __iter__(self):
+        return (key for key in super().__iter__() if key[0] != "_")
+
+
+def test_odd_mappings_of_parameters() -> None:
+    """What items() gives is what counts."""
+    opt = fusedopt.SGD(_HidesSome(w=np.ones(3), _hidden=np.ones(2)), lr=1)
+    opt.step({"w": np.ones(3), "_hidden": np.ones(2)})
+    assert list(opt.state) == ["w", "_hidden"]
+
+
+def test_other_mappings_of_gradients() -> None:
+    p = np.ones(3)
+    opt = fusedopt.SGD({"p": p}, lr=1)
+    opt.step(UserDict(p=np.ones(3)))
+    opt.step(MappingProxyType({"p": np.ones(3)}))
+    assert (p == -1).all()
+    with pytest.raises(ValueError, match=r"^grads\['q'\]: there is no parameter"):
+        opt.step(UserDict(p=np.ones(3), q=np.ones(3)))
+    with pytest.raises(TypeError, match="expected a list, as params was given, got a dict"):
+        fusedopt.SGD([p]).step(UserDict(p=np.ones(3)))
+
+
+def test_errors_of_the_callers_own_sequence_come_through() -> None:
+    class Broken(Sequence):
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> None:
+            raise TypeError("my own error")
+
+    with pytest.raises(TypeError, match="my own error"):
+        fusedopt.SGD([np.ones(3)]).step(Broken())
 
 
 # Overlap ------------------------------------------------------------------------------------------

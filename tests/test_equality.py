@@ -1,5 +1,9 @@
 """Contract: equal to fusedopt.reference, bit for bit, however work is cut, wherever it lies."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -155,6 +159,29 @@ def test_hyperparameters_changed_between_steps(optimizer: str, changes: list, dt
         actual.step(grads)
         expected.step(grads)
     assert_same(actual, expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the modes' numbers are those of glibc")
+def test_rounding_mode_of_other_code_does_not_matter() -> None:
+    """Neither for arrays nor for the scalars that are computed once a step."""
+    code = """
+import ctypes, sys, numpy as np, fusedopt
+libm = ctypes.CDLL("libm.so.6")
+upward, downward = (0x800, 0x400) if sys.argv[1] == "x86_64" else (0x400000, 0x800000)
+results = []
+for mode in (0, upward, downward):
+    p, g = np.linspace(1, 2, 5001), np.linspace(-1, 1, 5001)
+    opt = fusedopt.Adam([p], lr=0.013)
+    assert libm.fesetround(mode) == 0
+    for _ in range(5):
+        opt.step([g])
+    libm.fesetround(0)
+    results.append(p)
+print(all((p == results[0]).all() for p in results))
+"""
+    command = [sys.executable, "-c", code, platform.machine()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() == "True", done.stderr
 
 
 def test_centered_rmsprop_survives_constant_gradients() -> None:

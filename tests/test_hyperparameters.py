@@ -42,13 +42,19 @@ BAD: list[tuple[str, str, list[Any], type[Exception], str]] = [
         ValueError,
         "betas: expected a pair of numbers",
     ),
-    ("Adam", "betas", [0.9, None, "ab"], TypeError, "betas: expected a pair of numbers, got"),
+    (
+        "Adam",
+        "betas",
+        [0.9, None, "ab", np.array(0.9)],
+        TypeError,
+        "betas: expected a pair of numbers, got",
+    ),
     ("Adam", "betas", [("0.9", 0.9)], TypeError, r"betas\[0\]: expected a number in"),
     *(
         (
             optimizer,
             "lr",
-            ["0.1", None, True, 1j, [0.1], np.ones(1)],
+            ["0.1", None, True, 1j, [0.1], np.ones(1), np.timedelta64(1)],
             TypeError,
             f"lr: {NON_NEGATIVE}",
         )
@@ -122,7 +128,7 @@ def test_keys_are_neither_replaced_nor_removed() -> None:
     opt = fusedopt.Adam([np.ones(3)])
     with pytest.raises(ValueError, match="^params: an optimizer's parameters can't be replaced"):
         opt.param_groups[0]["params"] = []
-    with pytest.raises(TypeError, match="^lr: a hyperparameter can't be removed"):
+    with pytest.raises(TypeError, match="^lr: entries of a parameter group can't be removed"):
         del opt.param_groups[0]["lr"]
 
 
@@ -217,4 +223,9 @@ def test_functional_checks_its_hyperparameters() -> None:
             functional.adam_(*x, step=step, lr=1)
     with pytest.raises(TypeError, match="^maximize: expected True or False"):
         functional.adam_(*x, step=1, lr=1, maximize=1)
+    for missing in range(4):
+        arrays = [None if k == missing else array for k, array in enumerate(x)]
+        name = ["params", "grads", "exp_avgs", "exp_avg_sqs"][missing]
+        with pytest.raises(TypeError, match=f"^{name}: expected an array or a list .*, got None"):
+            functional.adam_(*arrays, step=1, lr=1)
     assert all((array == 1).all() for array in x)

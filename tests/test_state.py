@@ -1,6 +1,8 @@
 """Contract: opt.state shows all there is: live arrays under torch's names, and step counts."""
 
+import copy
 import gc
+import pickle
 
 import numpy as np
 import pytest
@@ -111,6 +113,33 @@ def test_keys() -> None:
             opt.state[key]
     with pytest.raises(KeyError):
         listed.state[0]["exp_avg"]
+
+
+def test_odd_keys_are_not_there() -> None:
+    opt = fusedopt.Adam([np.ones(3)])
+    for key in (None, (), b"w", 0.5):
+        assert key not in opt.state
+
+
+@pytest.mark.parametrize("protocol", range(6))
+def test_copies_are_refused(protocol: int) -> None:
+    """A copy that shared state with its original would be worse than none."""
+    opt = fusedopt.Adam([np.ones(3)])
+    for thing in (opt, opt.state):
+        with pytest.raises(TypeError, match="an optimizer can't be copied or pickled"):
+            pickle.dumps(thing, protocol)
+    for copier in (copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="an optimizer can't be copied or pickled"):
+            copier(opt)
+        with pytest.raises(TypeError, match="a parameter group belongs to its optimizer"):
+            copier(opt.param_groups[0])
+
+
+def test_what_an_optimizer_shows_is_not_replaced() -> None:
+    opt = fusedopt.Adam([np.ones(3)])
+    for name in ("param_groups", "state", "step_counts"):
+        with pytest.raises(AttributeError):
+            setattr(opt, name, None)
 
 
 def test_step_counts_are_per_parameter() -> None:

@@ -36,7 +36,8 @@ def test_set_and_get(count: int) -> None:
 
 @pytest.mark.parametrize("count", [0, -1, 1025, 10**30, -(10**30)])
 def test_numbers_out_of_range(count: int) -> None:
-    with pytest.raises(ValueError, match=f"num_threads: expected 1 to 1024, got {count}"):
+    got = count if abs(count) < 2**63 else "a number far outside"
+    with pytest.raises(ValueError, match=f"num_threads: expected 1 to 1024, got {got}"):
         fusedopt.set_num_threads(count)
 
 
@@ -229,6 +230,24 @@ def test_gradients_may_be_dropped_by_another_thread() -> None:
 
     run_together(step, drop)
     assert (p == -opt.step_counts[0]).all()
+
+
+@pytest.mark.parametrize("size", [16, 8000, LARGE])
+def test_the_process_may_end_while_a_daemon_thread_steps(size: int) -> None:
+    code = f"""
+import threading, time, numpy as np, fusedopt
+opts = [fusedopt.Adam([np.zeros({size}, np.float32)]) for _ in range(2)]
+g = [np.ones({size}, np.float32)]
+def work(opt):
+    while True:
+        opt.step(g)
+for opt in (*opts, opts[0]):
+    threading.Thread(target=work, args=[opt], daemon=True).start()
+time.sleep(0.2)
+print("done")
+"""
+    for _ in range(5):
+        assert run_python(code) == "done"
 
 
 def test_the_environment_is_put_back() -> None:

@@ -22,14 +22,14 @@ const char* name_of(DType dtype) { return dtype == DType::float32 ? "float32" : 
 }
 
 // Masks have no meaning to a kernel; going over them would update what the mask hides. Runs no
-// Python code (an import would): callers hold borrowed references.
+// Python code, as an import or an attribute could: callers hold borrowed references.
 bool is_masked(py::handle object) {
   if (PyArray_CheckExact(object.ptr())) return false;
-  const auto name = py::str("numpy.ma");
-  const auto module = py::reinterpret_steal<py::object>(PyImport_GetModule(name.ptr()));
-  if (!module) return false;  // nobody has made one
-  const py::object type = module.attr("MaskedArray");
-  return PyType_IsSubtype(Py_TYPE(object.ptr()), reinterpret_cast<PyTypeObject*>(type.ptr())) != 0;
+  PyObject* module = PyDict_GetItemString(PyImport_GetModuleDict(), "numpy.ma");
+  if (!module || !PyModule_Check(module)) return false;  // nobody has made one
+  PyObject* type = PyDict_GetItemString(PyModule_GetDict(module), "MaskedArray");
+  return type && PyType_Check(type) &&
+         PyType_IsSubtype(Py_TYPE(object.ptr()), reinterpret_cast<PyTypeObject*>(type)) != 0;
 }
 
 void require_array(py::handle object, const Label& label) {
@@ -113,6 +113,8 @@ DType require_parameter(py::handle object, const Label& label) {
 }
 
 void require_usable(py::handle object, const Label& label, const Layout& layout, Access access) {
+  // Putting an error together runs Python code, which may drop the caller's last reference.
+  const auto held = py::reinterpret_borrow<py::object>(object);
   const bool is_parameter = label.argument == layout.label.argument;
   const std::string like = is_parameter ? " as before" : ", as " + layout.label.text() + " has";
   require_array(object, label);

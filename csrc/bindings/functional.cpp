@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/rules.hpp"
 #include "engine/overlap.hpp"
 #include "engine/plan.hpp"
@@ -32,8 +33,10 @@ Argument read_argument(py::handle name, py::handle value) {
     throw py::type_error(argument.name + ": expected an array or a list of arrays, got " +
                          type_name(value));
   }
-  for (const py::handle array : py::reinterpret_borrow<py::sequence>(value)) {
-    argument.arrays.push_back(py::reinterpret_borrow<py::object>(array));
+  const py::ssize_t count = PySequence_Fast_GET_SIZE(value.ptr());
+  for (py::ssize_t i = 0; i < count; ++i) {
+    argument.arrays.push_back(
+        py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(value.ptr(), i)));
   }
   return argument;
 }
@@ -107,9 +110,8 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
   Plan plan;
   std::size_t coefficients[dtype_count];
   for (int d = 0; d < dtype_count; ++d) {
-    coefficients[d] = plan.add_coefficients();
-    rule.kernel(DType(d)).fold(rule.hyperparameters.data(), {step, step == 1},
-                               plan.coefficients(coefficients[d]));
+    coefficients[d] =
+        plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {step, step == 1});
   }
   for (std::size_t i = 0; i < params.arrays.size(); ++i) {
     const py::object& param = params.arrays[i];
@@ -129,8 +131,7 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
   }
   require_disjoint(arguments);
   // The arrays stay alive in arguments, which holds references.
-  const py::gil_scoped_release without_gil;
-  plan.run();
+  without_gil([&] { plan.run(); });
 }
 
 }  // namespace fusedopt

@@ -25,7 +25,9 @@ py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {
                           names.label("params", i).text());
   }
   if (grads.size() != names.count()) {
-    for (const auto& [key, value] : grads) {
+    // Over a copy of the keys, for the same reason.
+    const auto keys = py::reinterpret_steal<py::list>(PyDict_Keys(grads.ptr()));
+    for (const py::handle key : keys) {
       if (!names.contains(key)) {
         throw py::value_error("grads[" + py::cast<std::string>(py::repr(key)) +
                               "]: there is no parameter of that name");
@@ -38,17 +40,21 @@ py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {
 }  // namespace
 
 py::object as_list_or_tuple(py::handle grads, const ParameterNames& names) {
-  if (PyDict_Check(grads.ptr())) {
-    return values_by_name(py::reinterpret_borrow<py::dict>(grads), names);
+  PyObject* object = grads.ptr();
+  if (PyList_Check(object) || PyTuple_Check(object)) {
+    return py::reinterpret_borrow<py::object>(grads);
   }
-  PyObject* sequence = grads.ptr();
-  if (PyArray_Check(sequence) || PyUnicode_Check(sequence) || !PySequence_Check(sequence)) {
+  if (PyDict_Check(object)) return values_by_name(py::reinterpret_borrow<py::dict>(grads), names);
+  if (PyMapping_Check(object) && py::hasattr(grads, "keys")) {
+    return values_by_name(py::dict(py::reinterpret_borrow<py::object>(grads)), names);
+  }
+  if (PyArray_Check(object) || PyUnicode_Check(object) || !PySequence_Check(object)) {
     const char* expected = names.given() ? "a dict or list of arrays" : "a list of arrays";
-    const char* hint = PyArray_Check(sequence) ? "; for one array, write [array]" : "";
+    const char* hint = PyArray_Check(object) ? "; for one array, write [array]" : "";
     throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads) +
                          hint);
   }
-  auto list = py::reinterpret_steal<py::object>(PySequence_Fast(sequence, "grads: not a sequence"));
+  auto list = py::reinterpret_steal<py::object>(PySequence_List(object));
   if (!list) throw py::error_already_set();
   return list;
 }

@@ -11,11 +11,14 @@ namespace fusedopt {
 // What the parameters are called: a tuple of str, or None where they have no names.
 class ParameterNames {
  public:
-  ParameterNames(py::object names, std::size_t count) : names_(std::move(names)), count_(count) {}
+  ParameterNames(py::object names, std::size_t parameters)
+      : names_(std::move(names)), known_(given() ? py::set(names_) : py::set()) {
+    count_ = given() ? py::len(names_) : parameters;
+  }
 
   std::size_t count() const { return count_; }
   bool given() const { return !names_.is_none(); }
-  bool contains(py::handle name) const { return names_.contains(name); }
+  bool contains(py::handle name) const { return known_.contains(name); }
   PyObject* operator[](std::size_t index) const {
     return PyTuple_GET_ITEM(names_.ptr(), static_cast<py::ssize_t>(index));
   }
@@ -25,6 +28,7 @@ class ParameterNames {
 
  private:
   py::object names_;
+  py::set known_;
   std::size_t count_;
 };
 

@@ -67,11 +67,13 @@ void set_threads(const py::object& count) {
     throw py::type_error("num_threads: expected an int, got " + type_name(count));
   }
   const auto number = py::reinterpret_steal<py::object>(PyNumber_Index(count.ptr()));
+  if (!number) throw py::error_already_set();
   int overflow = 0;
   const long value = PyLong_AsLongAndOverflow(number.ptr(), &overflow);
   if (overflow != 0 || value < 1 || value > max_threads) {
+    const std::string got = overflow != 0 ? "a number far outside" : std::to_string(value);
     throw py::value_error("num_threads: expected 1 to " + std::to_string(max_threads) + ", got " +
-                          py::cast<std::string>(py::str(number)));
+                          got);
   }
   set_num_threads(static_cast<int>(value));
 }
@@ -95,6 +97,13 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init<const py::list&, const py::object&>(), py::arg("params"), py::arg("names"))
       .def("configure", &Stepper::configure, py::arg("rule"), py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))
+      // Also for protocols 0 and 1, which would try to make one without its arguments.
+      .def(
+          "__reduce_ex__",
+          [](const Stepper&, int) -> py::object {
+            throw py::type_error("an optimizer can't be copied or pickled");
+          },
+          py::arg("protocol"))
       .def("state", &Stepper::state, py::arg("index"))
       .def_property_readonly("step_counts", &Stepper::step_counts);
   module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),

@@ -1,13 +1,12 @@
 // One step at a time for one optimizer.
 #pragma once
 
-#include <pybind11/pybind11.h>
-
 #include <cstdint>
 #include <mutex>
 #include <stdexcept>
 #include <thread>
 
+#include "bindings/gil.hpp"
 #include "engine/threads.hpp"
 
 namespace fusedopt {
@@ -18,18 +17,15 @@ class StepMutex {
   // thread that holds the mutex may need the GIL before it can give the mutex back.
   void lock() {
     const auto self = std::this_thread::get_id();
+    if (owner_ != std::thread::id() && locked_in_ != fork_count()) {
+      // The thread that took it stayed behind in the parent process and will never give it back.
+      throw std::runtime_error(
+          "this process was forked while another thread was inside step(): the optimizer's "
+          "parameters and state are half updated here; make a new one");
+    }
     // Only a finalizer that runs while a step raises an error could get here.
     if (owner_ == self) throw std::runtime_error("step() was called from within step()");
-    if (!mutex_.try_lock()) {
-      // The thread that took it stayed behind in the parent process and will never give it back.
-      if (locked_in_ != fork_count()) {
-        throw std::runtime_error(
-            "this process was forked while another thread was inside step(): the optimizer's "
-            "parameters and state are half updated here; make a new one");
-      }
-      const pybind11::gil_scoped_release without_gil;
-      mutex_.lock();
-    }
+    if (!mutex_.try_lock()) without_gil([this] { mutex_.lock(); });
     owner_ = self;
     locked_in_ = fork_count();
   }

@@ -1,6 +1,7 @@
 #include "bindings/stepper.hpp"
 
 #include <mutex>
+#include <new>
 
 namespace fusedopt {
 namespace {
@@ -12,6 +13,9 @@ constexpr std::int64_t release_gil_from = 4096;  // elements
 
 Stepper::Stepper(const py::list& params, const py::object& names) : names_(names, params.size()) {
   const std::size_t count = params.size();
+  if (names_.given() && names_.count() != count) {
+    throw py::value_error("names: expected one for each parameter");
+  }
   parameters_.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     const py::object array = params[i];
@@ -52,27 +56,26 @@ void Stepper::configure(std::string_view rule, const py::dict& hyperparameters) 
 
 void Stepper::step(py::handle grads) {
   const py::object in_order = as_list_or_tuple(grads, names_);
+  std::vector<py::object> kept;  // let go of after the lock: a gradient's finalizer may run then
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
-  step_all(items_of(in_order, names_));
+  step_all(items_of(in_order, names_), kept);
 }
 
-void Stepper::step_all(PyObject* const* grads) {
+void Stepper::step_all(PyObject* const* grads, std::vector<py::object>& kept) {
   if (!gather(grads)) {
     make_missing_state(grads);
     gather(grads);
   }
   const std::size_t count = parameters_.size();
-  std::vector<py::object> kept;
   if (plan_.elements() >= release_gil_from) {
     // Without the GIL another thread may empty the caller's list.
     kept.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
       kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
     }
-    const py::gil_scoped_release without_gil;
-    plan_.run();
+    without_gil([this] { plan_.run(); });
     grads = nullptr;
   } else {
     plan_.run();
@@ -169,8 +172,7 @@ bool Stepper::gather(PyObject* const* grads) {
     auto& [when, coefficients] = latest[static_cast<int>(p.dtype)];
     if (when.step != steps_[i] + 1 || when.fresh != p.fresh) {
       when = {steps_[i] + 1, p.fresh};
-      coefficients = plan_.add_coefficients();
-      kernel.fold(rule_.hyperparameters.data(), when, plan_.coefficients(coefficients));
+      coefficients = plan_.fold(kernel, rule_.hyperparameters.data(), when);
     }
     Segment& segment = plan_.add(kernel, coefficients, p.size);
     segment.streams[0] = p.data;
@@ -199,7 +201,13 @@ void Stepper::make_missing_state(PyObject* const* grads) {
       bytes += Arena::padded(parameters_[i].bytes());
     }
   }
-  const auto arena = std::make_shared<Arena>(bytes);
+  std::shared_ptr<Arena> arena;
+  try {
+    arena = std::make_shared<Arena>(bytes);
+  } catch (const std::bad_alloc&) {
+    PyErr_Format(PyExc_MemoryError, "no memory for the optimizer's state: %zu bytes", bytes);
+    throw py::error_already_set();
+  }
   arenas_.push_back(arena);
   for (const auto& [k, i] : missing) {
     states_[k].data[i] = arena->take(parameters_[i].bytes());

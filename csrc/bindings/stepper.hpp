@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/gradients.hpp"
 #include "bindings/rules.hpp"
 #include "bindings/step_mutex.hpp"
@@ -56,7 +57,7 @@ class Stepper {
   void check_gradient_memory(const Interval& gradient);
   bool gather(PyObject* const* grads);
   void make_missing_state(PyObject* const* grads);
-  void step_all(PyObject* const* grads);
+  void step_all(PyObject* const* grads, std::vector<py::object>& kept);
 
   std::vector<Parameter> parameters_;
   ParameterNames names_;

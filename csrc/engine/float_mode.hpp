@@ -15,16 +15,15 @@ namespace fusedopt {
 // with.
 inline std::atomic<bool> flush_denormal{true};
 
-// For its lifetime, on the calling thread: round to nearest, no traps, subnormals as set above.
+// For its lifetime, on the calling thread: round to nearest, no traps, subnormals flushed or not.
 // The mode is set whole, so that results do not depend on what other code left in it, and put
 // back whole, exception flags included, so that other code never sees ours.
 class ScopedFloatMode {
  public:
 #if defined(__SSE2__) || defined(_M_X64)
   static constexpr bool can_flush = true;
-  ScopedFloatMode() : saved_(_mm_getcsr()) {
+  explicit ScopedFloatMode(bool flush) : saved_(_mm_getcsr()) {
     constexpr unsigned all_masked_to_nearest = 0x1f80, flush_to_zero = 0x8000, inputs_too = 0x0040;
-    const bool flush = flush_denormal.load(std::memory_order_relaxed);
     _mm_setcsr(all_masked_to_nearest | (flush ? flush_to_zero | inputs_too : 0));
   }
   ~ScopedFloatMode() { _mm_setcsr(saved_); }
@@ -33,10 +32,9 @@ class ScopedFloatMode {
   unsigned saved_;
 #elif defined(__aarch64__) && !defined(_MSC_VER)
   static constexpr bool can_flush = true;
-  ScopedFloatMode() {
+  explicit ScopedFloatMode(bool flush) {
     __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
     constexpr std::uint64_t flush_inputs_and_results = std::uint64_t(1) << 24;
-    const bool flush = flush_denormal.load(std::memory_order_relaxed);
     const std::uint64_t mode = flush ? flush_inputs_and_results : 0;
     __asm__ volatile("msr fpcr, %0" : : "r"(mode));
   }
@@ -46,7 +44,7 @@ class ScopedFloatMode {
   std::uint64_t saved_;
 #else
   static constexpr bool can_flush = false;
-  ScopedFloatMode() {}
+  explicit ScopedFloatMode(bool) {}
   ~ScopedFloatMode() {}
 #endif
 

@@ -13,15 +13,18 @@ void Plan::clear() {
   elements_ = 0;
 }
 
-std::size_t Plan::add_coefficients() {
-  coefficients_.emplace_back();
+std::size_t Plan::fold(const Kernel& kernel, const double* hyperparameters,
+                       const StepContext& when) {
+  // Scalars don't depend on the caller's rounding mode, either, and none is flushed.
+  const ScopedFloatMode mode(false);
+  kernel.fold(hyperparameters, when, coefficients_.emplace_back());
   return coefficients_.size() - 1;
 }
 
 void Plan::run() {
   const int threads = num_threads();
   if (threads == 1 || elements_ < grid.serial_below.load(std::memory_order_relaxed)) {
-    const ScopedFloatMode mode;
+    const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
     for (const Segment& s : segments_) {
       s.kernel->run(coefficients_[s.coefficients], s.streams.data(), 0, s.size);
     }
@@ -42,7 +45,7 @@ void Plan::run() {
   parallel_ranges((elements_ + chunk - 1) / chunk, threads,
                   [](const void* context, std::int64_t first, std::int64_t last) {
                     const Task& t = *static_cast<const Task*>(context);
-                    const ScopedFloatMode mode;
+                    const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
                     t.plan->run_chunks(first, last, t.chunk);
                   },
                   &task);

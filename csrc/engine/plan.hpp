@@ -29,8 +29,8 @@ struct Segment {
 class Plan {
  public:
   void clear();
-  std::size_t add_coefficients();  // the index of new, unfolded ones
-  Coefficients& coefficients(std::size_t index) { return coefficients_[index]; }
+  // The index of new coefficients, folded by the kernel for one step.
+  std::size_t fold(const Kernel& kernel, const double* hyperparameters, const StepContext& when);
   // A segment whose streams the caller fills in, in place: put together elsewhere and copied, they
   // would stall the processor, which can't forward eight-byte stores to wider loads.
   Segment& add(const Kernel& kernel, std::size_t coefficients, std::int64_t size) {

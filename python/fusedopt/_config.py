@@ -3,6 +3,7 @@
 from typing import Any
 
 from . import _core
+from ._hyperparameters import flag
 
 
 def get_num_threads() -> int:
@@ -80,9 +81,7 @@ def set_flush_denormal(mode: bool) -> bool:
     >>> supported = fusedopt.set_flush_denormal(False)
     >>> supported = fusedopt.set_flush_denormal(True)  # the default
     """
-    if not isinstance(mode, bool):
-        raise TypeError(f"mode: expected True or False, got {mode!r} ({type(mode).__name__})")
-    return _core.set_flush_denormal(mode)
+    return _core.set_flush_denormal(flag("mode", mode))
 
 
 def show_config(mode: str = "stdout") -> dict[str, Any] | None:

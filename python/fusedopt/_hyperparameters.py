@@ -31,7 +31,8 @@ def decay_rate(name: str, value: Any) -> float:
 
 def decay_rates(name: str, value: Any) -> tuple[float, float]:
     """Check for two numbers in [0, 1)."""
-    if not isinstance(value, Sequence | np.ndarray) or isinstance(value, str):
+    is_sequence = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
+    if not is_sequence or isinstance(value, str):
         raise TypeError(f"{name}: expected a pair of numbers, got {_show(value)}")
     if len(value) != 2:
         raise ValueError(f"{name}: expected a pair of numbers, got {len(value)} of them")
@@ -49,14 +50,14 @@ def flag(name: str, value: Any) -> bool:
 def _number(name: str, value: Any, expected: str, accepts: Callable[[float], bool]) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
-    if not isinstance(value, Real) or isinstance(value, bool):
+    if not isinstance(value, Real) or isinstance(value, bool | np.timedelta64):
         raise TypeError(f"{name}: expected {expected}, got {_show(value)}")
     try:
         number = float(value)
     except OverflowError:
-        number = math.inf
+        number = math.inf  # or its negative: neither is finite
     if not (math.isfinite(number) and accepts(number)):
-        raise ValueError(f"{name}: expected {expected}, got {value}")
+        raise ValueError(f"{name}: expected {expected}, got {number}")
     return number
 
 

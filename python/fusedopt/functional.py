@@ -335,6 +335,13 @@ def adamw_(
     )
 
 
+# What each rule takes: the names of its state arrays are those of the optimizers, in the plural.
+_ARGUMENTS = {
+    rule: ("params", "grads", *(f"{state}s" for state in states))
+    for rule, (_, states) in _core.rules().items()
+}
+
+
 def _checked(optimizer: type[SGD | RMSprop], **values: Any) -> dict[str, Any]:
     return {name: optimizer._checks[name](name, value) for name, value in values.items()}
 
@@ -362,7 +369,7 @@ def _step_count(step: int) -> int:
     if not isinstance(step, Integral) or isinstance(step, bool | np.bool_):
         raise TypeError(f"step: expected an int, got {step!r} ({type(step).__name__})")
     if not 1 <= step < 2**63:
-        raise ValueError(f"step: expected a count from 1, got {step}")
+        raise ValueError(f"step: expected a count from 1, got {float(min(step, 2**64)):g}")
     return int(step)
 
 
@@ -379,8 +386,8 @@ def _apply(
     step: int = 1,  # rules that don't count steps take none
     **arguments: Any,
 ) -> None:
-    given = {name: arrays for name, arrays in arguments.items() if arrays is not None}
-    for name in ("params", "grads"):
-        if name not in given:
+    needed = {name: arguments[name] for name in _ARGUMENTS[rule]}
+    for name, arrays in needed.items():
+        if arrays is None:
             raise TypeError(f"{name}: expected an array or a list of arrays, got None")
-    _core.apply(rule, dict(hyperparameters), step, given)
+    _core.apply(rule, dict(hyperparameters), step, needed)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from typing import Any, ClassVar, Protocol
+from numbers import Integral
+from typing import Any, ClassVar, NoReturn, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -61,13 +62,20 @@ class ParamGroup(MutableMapping[str, Any]):
         self._changed = True
 
     def __delitem__(self, name: str) -> None:
-        raise TypeError(f"{name}: a hyperparameter can't be removed")
+        raise TypeError(f"{name}: entries of a parameter group can't be removed")
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._values)
 
     def __len__(self) -> int:
         return len(self._values)
+
+    # As for any object: comparing arrays by == gives no answer.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a parameter group belongs to its optimizer; for a copy, write dict(group)")
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return everything but the parameters, as a new dict."""
@@ -113,9 +121,9 @@ class States(Mapping[int | str, ParameterState]):
 
     def __getitem__(self, key: int | str) -> ParameterState:
         index = self._names[key] if isinstance(key, str) else key
-        if not 0 <= index < len(self._states):
+        if not isinstance(index, Integral) or not 0 <= index < len(self._states):
             raise KeyError(key)
-        return self._states[index]
+        return self._states[int(index)]
 
     def __iter__(self) -> Iterator[int | str]:
         return iter(self._names or range(len(self._states)))
@@ -157,8 +165,7 @@ class Optimizer:
         self._group = ParamGroup(tuple(arrays), self._checks, hyperparameters)
         self._engine = self._make_engine(arrays, names)
         self._configure()
-        self.param_groups = (self._group,)
-        self.state = States(self._engine, len(arrays), names)
+        self._states = States(self._engine, len(arrays), names)
 
     @staticmethod
     def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
@@ -172,13 +179,34 @@ class Optimizer:
         return _core.Stepper(params, names)
 
     def _configure(self) -> None:
-        self._engine.configure(*self._rule(self._group))
+        # First, so that an assignment by another thread in the meantime is seen at the next step.
         self._group._changed = False
+        try:
+            self._engine.configure(*self._rule(self._group))
+        except BaseException:
+            self._group._changed = True
+            raise
+
+    @property
+    def param_groups(self) -> tuple[ParamGroup, ...]:
+        """The hyperparameters: read and assign ``opt.param_groups[0]["lr"]`` between steps."""
+        return (self._group,)
+
+    @property
+    def state(self) -> States:
+        """The state of each parameter, by index, or by name where ``params`` was a dict."""
+        return self._states
 
     @property
     def step_counts(self) -> npt.NDArray[np.int64]:
         """How many steps each parameter has taken; live and read-only."""
         return self._engine.step_counts
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError(
+            "an optimizer can't be copied or pickled; to save and resume a run, keep the state "
+            "yourself, with fusedopt.functional"
+        )
 
     def step(self, grads: Grads) -> None:
         """Update all parameters in place.
@@ -188,9 +216,9 @@ class Optimizer:
         Parameters
         ----------
         grads : list, or dict with the names of params
-            In the order of ``params``, or by name. For each parameter its gradient, an array of the parameter's shape and dtype,
-            C-contiguous and aligned, that shares no memory with a parameter or the state; or None,
-            which leaves the parameter and its state as they are.
+            In the order of ``params``, or by name. For each parameter its gradient, an array of the
+            parameter's shape and dtype, C-contiguous and aligned, that shares no memory with a
+            parameter or the state; or None, which leaves the parameter and its state as they are.
 
         Raises
         ------
@@ -221,10 +249,11 @@ class Optimizer:
 
 def _collect(params: Params) -> tuple[list[Array], tuple[str, ...] | None]:
     if isinstance(params, Mapping):
-        for name in params:
+        items = list(params.items())
+        for name, _ in items:
             if not isinstance(name, str):
                 raise TypeError(f"params: expected str as names, got {name!r}")
-        return list(params.values()), tuple(str.__str__(name) for name in params)
+        return [array for _, array in items], tuple(str.__str__(name) for name, _ in items)
     if isinstance(params, np.ndarray | str) or not isinstance(params, Iterable):
         hint = "; for one array, write [array]" if isinstance(params, np.ndarray) else ""
         raise TypeError(
@@ -248,5 +277,6 @@ def _settings(group: ParamGroup) -> str:
 def _describe(params: tuple[Array, ...]) -> str:
     elements = sum(array.size for array in params)
     dtypes = "/".join(sorted({array.dtype.name for array in params}))
-    arrays = f"{len(params)} array" + ("" if len(params) == 1 else "s")
-    return f"{arrays}, {elements:,} elements" + (f", {dtypes}" if dtypes else "")
+    arrays = f"{len(params):,} array" + ("" if len(params) == 1 else "s")
+    size = f"{elements:,} element" + ("" if elements == 1 else "s")
+    return f"{arrays}, {size}" + (f", {dtypes}" if dtypes else "")
