@@ -292,10 +292,24 @@ def test_gradient_overlaps_one_element_of_a_parameter() -> None:
 def test_gradient_overlaps_state(named: bool) -> None:
     setup = Setup(ADAM, named)
     for name in ("exp_avg", "exp_avg_sq"):
-        grads = list(setup.grads)
-        grads[9] = setup.opt.state[setup.keys[3]][name]
-        text = f"{setup.label('grads', 9)} overlaps the optimizer's own state"
-        setup.expect(setup.argument(grads), ValueError, text)
+        for index in (0, 3, 9):  # 9 had no gradient before
+            grads = list(setup.grads)
+            grads[index] = setup.opt.state[setup.keys[3]][name]
+            text = f"{setup.label('grads', index)} overlaps the optimizer's own state"
+            setup.expect(setup.argument(grads), ValueError, text)
+
+
+def test_gradient_overlaps_state_that_was_made_later() -> None:
+    p, g = np.ones(4), np.ones(4)
+    opt = fusedopt.SGD([p])
+    opt.step([g])
+    opt.param_groups[0]["momentum"] = 0.9
+    opt.step([g])
+    with pytest.raises(ValueError, match=r"grads\[0\] overlaps the optimizer's own state"):
+        opt.step([opt.state[0]["momentum_buffer"]])
+    counts = fusedopt.SGD([np.ones(1)])
+    with pytest.raises(ValueError, match=r"grads\[0\] overlaps the optimizer's own state"):
+        counts.step([counts.step_counts.view(np.float64)])
 
 
 def test_gradient_moves_onto_a_parameter_between_steps() -> None:

@@ -161,6 +161,22 @@ def test_hyperparameters_changed_between_steps(optimizer: str, changes: list, dt
     assert_same(actual, expected)
 
 
+def test_state_starts_for_each_parameter_by_itself() -> None:
+    """Two parameters at the same step, only one of which has a momentum buffer yet."""
+    case = Case("SGD", {"momentum": 0})
+    params = random_arrays(0, np.float64, [20, 20])
+    (g,) = random_arrays(1, np.float64, [20])
+    actual, expected = case.make(params), case.make_reference(copies(params))
+    for opt in (actual, expected):
+        opt.param_groups[0]["momentum"] = 0.9
+        opt.step([g, None])
+        opt.param_groups[0]["momentum"] = 0
+        opt.step([None, g])
+        opt.param_groups[0].update(momentum=0.9, dampening=0.5)
+        opt.step([g, g])
+    assert_same(actual, expected)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="the modes' numbers are those of glibc")
 def test_rounding_mode_of_other_code_does_not_matter() -> None:
     """Neither for arrays nor for the scalars that are computed once a step."""

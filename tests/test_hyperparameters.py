@@ -54,7 +54,7 @@ BAD: list[tuple[str, str, list[Any], type[Exception], str]] = [
         (
             optimizer,
             "lr",
-            ["0.1", None, True, 1j, [0.1], np.ones(1), np.timedelta64(1)],
+            ["0.1", None, True, 1j, [0.1], np.ones(1), np.timedelta64(1, "s")],
             TypeError,
             f"lr: {NON_NEGATIVE}",
         )

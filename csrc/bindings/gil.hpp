@@ -4,8 +4,11 @@
 #include <pybind11/pybind11.h>
 
 #include <chrono>
+#include <cstdint>
 #include <exception>
 #include <thread>
+
+#include "engine/plan.hpp"
 
 namespace fusedopt {
 
@@ -31,6 +34,17 @@ void without_gil(const Work& work) {
   while (finalizing) std::this_thread::sleep_for(std::chrono::hours(1));
   PyEval_RestoreThread(thread);
   if (error) std::rethrow_exception(error);
+}
+
+// As NumPy does, small work keeps the GIL: handing it over can cost more than the step itself.
+constexpr std::int64_t release_gil_from = 4096;  // elements
+
+inline void run_plan(const Plan& plan) {
+  if (plan.elements() < release_gil_from) {
+    plan.run();
+  } else {
+    without_gil([&] { plan.run(); });
+  }
 }
 
 }  // namespace fusedopt

@@ -92,6 +92,7 @@ PYBIND11_MODULE(_core, module) {
   import_numpy();
   activate_instruction_set();
 
+  // Of the plain metaclass, as the stub has it: there is nothing static to guard.
   py::class_<Stepper>(module, "Stepper", py::is_final(),
                       py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
       .def(py::init<const py::list&, const py::object&>(), py::arg("params"), py::arg("names"))

@@ -1,15 +1,10 @@
 #include "bindings/stepper.hpp"
 
+#include <algorithm>
 #include <mutex>
 #include <new>
 
 namespace fusedopt {
-namespace {
-
-// As NumPy does, small work keeps the GIL: handing it over can cost more than the step itself.
-constexpr std::int64_t release_gil_from = 4096;  // elements
-
-}  // namespace
 
 Stepper::Stepper(const py::list& params, const py::object& names) : names_(names, params.size()) {
   const std::size_t count = params.size();
@@ -25,11 +20,13 @@ Stepper::Stepper(const py::list& params, const py::object& names) : names_(names
                            .dtype = dtype,
                            .shape = {shape.begin(), shape.end()},
                            .size = PyArray_SIZE(as_array(array)),
-                           .data = data_of(array),
+                           .data = nullptr,
                            .free_stretch = {},
                            .fresh = false});
+    elements_ += parameters_.back().size;
   }
   steps_arena_ = std::make_shared<Arena>(count * sizeof(std::int64_t));
+  arenas_.push_back(steps_arena_);
   steps_ = static_cast<std::int64_t*>(steps_arena_->take(count * sizeof(std::int64_t)));
   find_writable_memory();
 }
@@ -64,25 +61,23 @@ void Stepper::step(py::handle grads) {
 }
 
 void Stepper::step_all(PyObject* const* grads, std::vector<py::object>& kept) {
+  const std::size_t count = parameters_.size();
+  kept.reserve(elements_ < release_gil_from ? 0 : count);
   if (!gather(grads)) {
     make_missing_state(grads);
     gather(grads);
   }
-  const std::size_t count = parameters_.size();
+  // From here on nothing can fail.
   if (plan_.elements() >= release_gil_from) {
     // Without the GIL another thread may empty the caller's list.
-    kept.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
       kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
     }
-    without_gil([this] { plan_.run(); });
-    grads = nullptr;
-  } else {
-    plan_.run();
   }
+  run_plan(plan_);
   for (std::size_t i = 0; i < count; ++i) {
-    PyObject* grad = grads ? grads[i] : kept[i].ptr();
-    if (grad == Py_None) continue;
+    const py::handle grad = kept.empty() ? py::handle(grads[i]) : kept[i];
+    if (grad.is_none()) continue;
     ++steps_[i];
     parameters_[i].fresh = false;
   }
@@ -103,17 +98,17 @@ void Stepper::find_parameters(PyObject* const* grads) {
     require_usable(p.array, label, {p.dtype, p.shape, label},
                    grads[i] == Py_None ? Access::read : Access::update);
   }
-  for (Parameter& p : parameters_) p.data = data_of(p.array);
   find_writable_memory();
 }
 
-// All memory that a step may write. Throws where two parameters share some.
+// All memory that a step writes, with the parameters where they are now. Throws where two of them
+// share some, and leaves everything as it was.
 void Stepper::find_writable_memory() {
   std::vector<Interval> intervals;
   intervals.reserve(parameters_.size() + arenas_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const Parameter& p = parameters_[i];
-    intervals.push_back(interval_of(p.data, p.bytes(), i));
+    intervals.push_back(interval_of(data_of(p.array), p.bytes(), i));
   }
   for (const auto& arena : arenas_) {
     const auto bytes =
@@ -121,11 +116,13 @@ void Stepper::find_writable_memory() {
     intervals.push_back(
         interval_of(arena->begin(), static_cast<std::size_t>(bytes), parameters_.size()));
   }
-  for (Parameter& p : parameters_) p.free_stretch = {};
   if (const auto clash = writable_.assign(std::move(intervals))) {
-    for (Parameter& p : parameters_) p.data = nullptr;  // look again at the next step
     throw_overlap(names_.label("params", clash->second).text(),
                   names_.label("params", clash->first).text());
+  }
+  for (Parameter& p : parameters_) {
+    p.data = data_of(p.array);
+    p.free_stretch = {};
   }
 }
 
@@ -209,12 +206,13 @@ void Stepper::make_missing_state(PyObject* const* grads) {
     throw py::error_already_set();
   }
   arenas_.push_back(arena);
+  find_writable_memory();
+  plan_.reserve_coefficients(parameters_.size());
   for (const auto& [k, i] : missing) {
     states_[k].data[i] = arena->take(parameters_[i].bytes());
     states_[k].owners[i] = arena;
     parameters_[i].fresh = true;
   }
-  find_writable_memory();
 }
 
 py::dict Stepper::state(py::ssize_t index) const {

@@ -61,13 +61,14 @@ class Stepper {
 
   std::vector<Parameter> parameters_;
   ParameterNames names_;
+  std::int64_t elements_ = 0;
   std::shared_ptr<Arena> steps_arena_;
   std::int64_t* steps_;
 
   ConfiguredRule rule_;
-  std::vector<StateArrays> states_;       // all that any rule has asked for
-  std::vector<std::size_t> rule_states_;  // those of the present rule, in its order
-  std::vector<std::shared_ptr<Arena>> arenas_;
+  std::vector<StateArrays> states_;             // all that any rule has asked for
+  std::vector<std::size_t> rule_states_;        // those of the present rule, in its order
+  std::vector<std::shared_ptr<Arena>> arenas_;  // step counts and state
 
   DisjointIntervals writable_;  // parameters, by index, then state arenas
   Plan plan_;

@@ -34,14 +34,18 @@ class ScopedFloatMode {
   static constexpr bool can_flush = true;
   explicit ScopedFloatMode(bool flush) {
     __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
+    __asm__ volatile("mrs %0, fpsr" : "=r"(saved_flags_));
     constexpr std::uint64_t flush_inputs_and_results = std::uint64_t(1) << 24;
     const std::uint64_t mode = flush ? flush_inputs_and_results : 0;
     __asm__ volatile("msr fpcr, %0" : : "r"(mode));
   }
-  ~ScopedFloatMode() { __asm__ volatile("msr fpcr, %0" : : "r"(saved_)); }
+  ~ScopedFloatMode() {
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved_));
+    __asm__ volatile("msr fpsr, %0" : : "r"(saved_flags_));
+  }
 
  private:
-  std::uint64_t saved_;
+  std::uint64_t saved_, saved_flags_;
 #else
   static constexpr bool can_flush = false;
   explicit ScopedFloatMode(bool) {}

@@ -10,7 +10,6 @@ std::optional<std::pair<std::size_t, std::size_t>> DisjointIntervals::assign(
   std::erase_if(intervals, [](const Interval& i) { return i.begin == i.end; });
   std::sort(intervals.begin(), intervals.end(),
             [](const Interval& a, const Interval& b) { return a.begin < b.begin; });
-  sorted_.clear();
   const auto clash =
       std::adjacent_find(intervals.begin(), intervals.end(),
                          [](const Interval& a, const Interval& b) { return b.begin < a.end; });

@@ -24,8 +24,8 @@ inline Interval interval_of(const void* data, std::size_t bytes, std::size_t own
 // A set of disjoint intervals.
 class DisjointIntervals {
  public:
-  // Replaces the set. Returns two owners whose intervals overlap, the smaller one first, if there
-  // are any; the set is then empty. Empty intervals overlap nothing.
+  // Replaces the set, or returns two owners whose intervals overlap, the smaller one first, if
+  // there are any, and leaves the set as it was. Empty intervals overlap nothing.
   std::optional<std::pair<std::size_t, std::size_t>> assign(std::vector<Interval> intervals);
 
   // The owner of an interval that overlaps this one, if there is any; if not, and free is given,

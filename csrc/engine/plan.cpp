@@ -10,6 +10,7 @@ namespace fusedopt {
 void Plan::clear() {
   segments_.clear();
   coefficients_.clear();
+  ends_.clear();
   elements_ = 0;
 }
 
@@ -21,7 +22,7 @@ std::size_t Plan::fold(const Kernel& kernel, const double* hyperparameters,
   return coefficients_.size() - 1;
 }
 
-void Plan::run() {
+void Plan::run() const noexcept {
   const int threads = num_threads();
   if (threads == 1 || elements_ < grid.serial_below.load(std::memory_order_relaxed)) {
     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
@@ -30,11 +31,6 @@ void Plan::run() {
     }
     return;
   }
-
-  ends_.resize(segments_.size());
-  std::int64_t total = 0;
-  std::transform(segments_.begin(), segments_.end(), ends_.begin(),
-                 [&](const Segment& s) { return total += s.size; });
 
   struct Task {
     const Plan* plan;

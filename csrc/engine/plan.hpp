@@ -35,6 +35,7 @@ class Plan {
   // would stall the processor, which can't forward eight-byte stores to wider loads.
   Segment& add(const Kernel& kernel, std::size_t coefficients, std::int64_t size) {
     elements_ += size;
+    ends_.push_back(elements_);
     Segment& segment = segments_.emplace_back();
     segment.kernel = &kernel;
     segment.size = size;
@@ -44,15 +45,18 @@ class Plan {
 
   std::int64_t elements() const { return elements_; }
 
-  // Runs every kernel over all of its elements. Throws at most std::bad_alloc, before it begins.
-  void run();
+  // So that fold(), once for each of so many, allocates nothing.
+  void reserve_coefficients(std::size_t count) { coefficients_.reserve(count); }
+
+  // Runs every kernel over all of its elements.
+  void run() const noexcept;
 
  private:
   void run_chunks(std::int64_t first, std::int64_t last, std::int64_t chunk) const;
 
   std::vector<Segment> segments_;
   std::vector<Coefficients> coefficients_;
-  std::vector<std::int64_t> ends_;  // running total of elements, only for parallel runs
+  std::vector<std::int64_t> ends_;  // running total of the segments' elements
   std::int64_t elements_ = 0;
 };
 

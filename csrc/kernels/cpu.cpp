@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <initializer_list>
 #if defined(_MSC_VER)
 #include <intrin.h>
 #else

@@ -4,6 +4,10 @@
 #include "kernels/table.hpp"
 #include "rules/list.hpp"
 
+#ifdef _MSC_VER
+#pragma fp_contract(off)
+#endif
+
 namespace fusedopt::FUSEDOPT_ISA {
 namespace {
 
