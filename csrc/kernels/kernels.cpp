@@ -29,8 +29,8 @@ constexpr RuleInfo describe() {
   using Hyper = typename Rule::Hyper;
   static_assert(sizeof(Hyper) == field_count<Hyper> * sizeof(double), "a member without a field");
   static_assert(field_count<Hyper> <= max_hyperparameters,
-                "raise max_hyperparameters in table.hpp");
-  static_assert(Rule::states.count <= max_states, "raise max_states in table.hpp");
+                "raise max_hyperparameters in interface.hpp");
+  static_assert(Rule::states.count <= max_states, "raise max_states in interface.hpp");
   Names hyperparameters{{}, field_count<Hyper>};
   for (int k = 0; k < hyperparameters.count; ++k) {
     hyperparameters.items[k] = Hyper::fields[k].name;

@@ -2,6 +2,7 @@
 // checks that it did.
 #pragma once
 
+#include "kernels/table.hpp"
 #include "rules/common.hpp"
 
 namespace fusedopt::FUSEDOPT_ISA {

@@ -5,27 +5,14 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "rules/interface.hpp"
+
 namespace fusedopt {
 
 enum class DType : int { float32, float64 };
 constexpr int dtype_count = 2;
 
-constexpr int max_states = 3;
 constexpr int max_streams = 2 + max_states;  // the parameter, its gradient, the state arrays
-constexpr int max_hyperparameters = 16;
-
-// A short list of names; rules list their state arrays in the order update() takes them.
-struct Names {
-  const char* items[max_hyperparameters];
-  int count;
-};
-
-// When a parameter is updated: which of its steps this is, counted from 1, and whether state it
-// needs was made for this step, so that it holds zeros and nothing learnt yet.
-struct StepContext {
-  std::int64_t step;
-  bool fresh;
-};
 
 // Room for any rule's folded coefficients; only the rule that wrote them reads them.
 struct Coefficients {

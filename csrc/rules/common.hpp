@@ -5,7 +5,7 @@
 
 #include <math.h>
 
-#include "kernels/table.hpp"
+#include "rules/interface.hpp"
 
 namespace fusedopt::FUSEDOPT_ISA {
 namespace {
