@@ -1,5 +1,7 @@
 """Contract: show_config prints and returns how the library was built and what it runs on."""
 
+from importlib.metadata import version
+
 import pytest
 
 import fusedopt
@@ -9,7 +11,7 @@ def test_dict() -> None:
     config = fusedopt.show_config(mode="dict")
     keys = ["version", "compiler", "instruction sets", "OpenMP", "threads", "flush denormals"]
     assert list(config) == keys
-    assert config["version"] == fusedopt.__version__
+    assert config["version"] == fusedopt.__version__ == version("fusedopt")
     sets = config["instruction sets"]
     assert sets["built"][0] == sets["available"][0] == "baseline"
     assert set(sets["available"]) <= set(sets["built"])

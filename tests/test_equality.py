@@ -1,7 +1,6 @@
 """Contract: equal to fusedopt.reference, bit for bit, however work is cut, wherever it lies."""
 
 import platform
-import subprocess
 import sys
 
 import numpy as np
@@ -20,6 +19,7 @@ from cases import (
     random_arrays,
 )
 from fusedopt import _core, functional
+from subprocesses import output_of
 
 STEPS = 12
 
@@ -195,9 +195,7 @@ for mode in (0, upward, downward):
     results.append(p)
 print(all((p == results[0]).all() for p in results))
 """
-    command = [sys.executable, "-c", code, platform.machine()]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
-    assert done.stdout.strip() == "True", done.stderr
+    assert output_of(code, platform.machine()) == "True"
 
 
 def test_centered_rmsprop_survives_constant_gradients() -> None:

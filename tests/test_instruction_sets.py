@@ -1,16 +1,13 @@
 """Contract: every instruction set gives the same bits; FUSEDOPT_ISA forces one or fails loudly."""
 
 import hashlib
-import os
-import subprocess
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 import fusedopt
 from cases import CASES, DTYPES, SMALL_SIZES, random_arrays
+from subprocesses import output_of, run_python
 
 SETS = fusedopt.show_config(mode="dict")["instruction sets"]
 
@@ -39,24 +36,11 @@ def numbers(seed: int, dtype: type, tiny: float) -> list[np.ndarray]:
     ]
 
 
-def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | environment,
-        cwd=Path(__file__).parent,
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-
-
 def test_every_available_set_gives_the_same_bits() -> None:
     code = "import fusedopt, test_instruction_sets as t; print(t.SETS['active'], t.digest())"
     digests = {}
     for name in SETS["available"]:
-        done = run_python(code, FUSEDOPT_ISA=name)
-        assert done.returncode == 0, done.stderr
-        active, digests[name] = done.stdout.split()
+        active, digests[name] = output_of(code, FUSEDOPT_ISA=name).split()
         assert active == name
     assert set(digests) == set(SETS["available"])
     assert len(set(digests.values())) == 1, digests
@@ -65,7 +49,7 @@ def test_every_available_set_gives_the_same_bits() -> None:
 def test_the_widest_available_set_is_the_default() -> None:
     show = "import fusedopt as f; print(f.show_config(mode='dict')['instruction sets']['active'])"
     for code in ("import os; os.environ.pop('FUSEDOPT_ISA');" + show, show):
-        assert run_python(code, FUSEDOPT_ISA="").stdout.strip() == SETS["available"][-1]
+        assert output_of(code, FUSEDOPT_ISA="") == SETS["available"][-1]
 
 
 def test_unknown_set_is_an_import_error() -> None:

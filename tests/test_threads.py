@@ -1,7 +1,6 @@
 """Contract: threads are counted, counted on, fork-safe, and never hold up Python."""
 
 import os
-import subprocess
 import sys
 import threading
 import time
@@ -11,21 +10,16 @@ import pytest
 
 import fusedopt
 from cases import Case, assert_same, copies, random_arrays
+from subprocesses import output_of
 
 HAS_OPENMP = fusedopt.show_config(mode="dict")["OpenMP"] is not None
 LARGE = 200_000  # elements: more than stay on the calling thread
 
 
-def run_python(code: str, **environment: str) -> str:
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", code],
-        env={k: v for k, v in os.environ.items() if k != "OMP_NUM_THREADS"} | environment,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+@pytest.fixture(autouse=True)
+def _no_omp_num_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes see the setting of their test, and no other."""
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
 
 
 @pytest.mark.parametrize("count", [1, 2, 1024, np.int64(3)])
@@ -51,7 +45,7 @@ SHOW_THREADS = "import fusedopt; print(fusedopt.get_num_threads())"
 
 
 def test_omp_num_threads_is_honoured() -> None:
-    assert run_python(SHOW_THREADS, OMP_NUM_THREADS="3") == ("3" if HAS_OPENMP else "1")
+    assert output_of(SHOW_THREADS, OMP_NUM_THREADS="3") == ("3" if HAS_OPENMP else "1")
 
 
 @pytest.mark.parametrize("garbage", ["many", "-2", "0", "", "1e3", "2,x", "99999999999999999999"])
@@ -61,7 +55,7 @@ import numpy as np, fusedopt
 p = np.ones({LARGE}); fusedopt.SGD([p], lr=1).step([np.ones({LARGE})])
 print(fusedopt.get_num_threads() >= 1 and not p.any())
 """
-    assert run_python(code, OMP_NUM_THREADS=garbage) == "True"
+    assert output_of(code, OMP_NUM_THREADS=garbage) == "True"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
@@ -77,13 +71,13 @@ for threads in (1, 3):
     counts.append(len(os.listdir("/proc/self/task")))
 print(counts[1] - counts[0])
 """
-    assert run_python(code) == ("2" if HAS_OPENMP else "0")
+    assert output_of(code) == ("2" if HAS_OPENMP else "0")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
 def test_cpu_affinity_is_honoured() -> None:
     pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))});"
-    assert run_python(pin + SHOW_THREADS) == "1"
+    assert output_of(pin + SHOW_THREADS) == "1"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -119,7 +113,7 @@ step()
 assert (p == 2).all() and opt.state[0]["step"] == 2
 print("done")
 """
-    assert run_python(code) == "done"
+    assert output_of(code) == "done"
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
@@ -154,7 +148,7 @@ stop = True
 thread.join()
 print(statuses <= {0, 7} and 7 in statuses)
 """
-    assert run_python(code) == "True"
+    assert output_of(code) == "True"
 
 
 def test_the_gil_is_released() -> None:
@@ -265,7 +259,7 @@ time.sleep(0.2)
 print("done")
 """
     for _ in range(5):
-        assert run_python(code) == "done"
+        assert output_of(code) == "done"
 
 
 def test_the_environment_is_put_back() -> None:
@@ -277,7 +271,7 @@ import fusedopt
 print(dict(os.environ) == before)
 """
     for garbage in ("many", "2"):
-        assert run_python(code, OMP_NUM_THREADS=garbage) == "True"
+        assert output_of(code, OMP_NUM_THREADS=garbage) == "True"
 
 
 def test_waiting_threads_do_not_hold_up_others() -> None:
@@ -298,4 +292,4 @@ def median(threads):
     return sorted(times)[20]
 print(min(median(2) / median(1) for _ in range(8)))  # others may disturb some
 """
-    assert float(run_python(code)) < 2
+    assert float(output_of(code)) < 2

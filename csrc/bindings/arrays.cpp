@@ -45,8 +45,9 @@ void require_array(py::handle object, const Label& label) {
 int dtype_number(py::handle array) {
   const PyArray_Descr* descr = PyArray_DESCR(as_array(array));
   if (!PyArray_ISNBO(descr->byteorder)) return -1;
-  if (descr->type_num == NPY_FLOAT) return static_cast<int>(DType::float32);
-  if (descr->type_num == NPY_DOUBLE) return static_cast<int>(DType::float64);
+  for (const DType dtype : {DType::float32, DType::float64}) {
+    if (descr->type_num == numpy_type(dtype)) return static_cast<int>(dtype);
+  }
   return -1;
 }
 
@@ -143,8 +144,7 @@ std::string type_name(py::handle object) {
 }
 
 py::object array_over(const std::shared_ptr<Arena>& arena, void* data, DType dtype, Shape shape) {
-  const int type = dtype == DType::float32 ? NPY_FLOAT : NPY_DOUBLE;
-  return new_array(arena, data, type, shape, NPY_ARRAY_CARRAY);
+  return new_array(arena, data, numpy_type(dtype), shape, NPY_ARRAY_CARRAY);
 }
 
 py::object counts_over(const std::shared_ptr<Arena>& arena, void* data, npy_intp size) {

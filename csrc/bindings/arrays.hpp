@@ -38,6 +38,8 @@ enum class Access { read, update };
 
 constexpr std::size_t item_size(DType dtype) { return dtype == DType::float32 ? 4 : 8; }
 
+constexpr int numpy_type(DType dtype) { return dtype == DType::float32 ? NPY_FLOAT : NPY_DOUBLE; }
+
 inline PyArrayObject* as_array(py::handle object) {
   return reinterpret_cast<PyArrayObject*>(object.ptr());
 }
@@ -73,9 +75,8 @@ inline bool is_usable(py::handle object, DType dtype, Shape shape, Access access
   if (!PyArray_CheckExact(object.ptr()) && !is_plain_subclass(object)) return false;
   PyArrayObject* array = as_array(object);
   const PyArray_Descr* descr = PyArray_DESCR(array);
-  return descr->type_num == (dtype == DType::float32 ? NPY_FLOAT : NPY_DOUBLE) &&
-         PyArray_ISNBO(descr->byteorder) && (PyArray_FLAGS(array) & wanted) == wanted &&
-         is_same(shape_of(object), shape);
+  return descr->type_num == numpy_type(dtype) && PyArray_ISNBO(descr->byteorder) &&
+         (PyArray_FLAGS(array) & wanted) == wanted && is_same(shape_of(object), shape);
 }
 
 // The array's dtype, if it is one that parameters may have and the array can be updated in place.

@@ -37,13 +37,13 @@ void without_gil(const Work& work) {
 }
 
 // As NumPy does, small work keeps the GIL: handing it over can cost more than the step itself.
-constexpr std::int64_t release_gil_from = 4096;  // elements
+constexpr bool releases_gil(std::int64_t elements) { return elements >= 4096; }
 
 inline void run_plan(const Plan& plan) {
-  if (plan.elements() < release_gil_from) {
-    plan.run();
-  } else {
+  if (releases_gil(plan.elements())) {
     without_gil([&] { plan.run(); });
+  } else {
+    plan.run();
   }
 }
 

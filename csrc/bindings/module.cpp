@@ -79,7 +79,8 @@ void set_threads(const py::object& count) {
 }
 
 void set_grid(std::int64_t chunk, std::int64_t serial_below) {
-  if (chunk < 1 || serial_below < 0) throw py::value_error("chunk: expected 1 or more");
+  if (chunk < 1) throw py::value_error("chunk: expected 1 or more");
+  if (serial_below < 0) throw py::value_error("serial_below: expected 0 or more");
   grid.chunk = chunk;
   grid.serial_below = serial_below;
 }
@@ -89,6 +90,7 @@ void set_grid(std::int64_t chunk, std::int64_t serial_below) {
 
 PYBIND11_MODULE(_core, module) {
   using namespace fusedopt;
+  module.attr("__version__") = FUSEDOPT_VERSION;
   import_numpy();
   activate_instruction_set();
 

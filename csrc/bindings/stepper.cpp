@@ -62,13 +62,13 @@ void Stepper::step(py::handle grads) {
 
 void Stepper::step_all(PyObject* const* grads, std::vector<py::object>& kept) {
   const std::size_t count = parameters_.size();
-  kept.reserve(elements_ < release_gil_from ? 0 : count);
+  if (releases_gil(elements_)) kept.reserve(count);
   if (!gather(grads)) {
     make_missing_state(grads);
     gather(grads);
   }
   // From here on nothing can fail.
-  if (plan_.elements() >= release_gil_from) {
+  if (releases_gil(plan_.elements())) {
     // Without the GIL another thread may empty the caller's list.
     for (std::size_t i = 0; i < count; ++i) {
       kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
@@ -111,10 +111,7 @@ void Stepper::find_writable_memory() {
     intervals.push_back(interval_of(data_of(p.array), p.bytes(), i));
   }
   for (const auto& arena : arenas_) {
-    const auto bytes =
-        static_cast<const char*>(arena->end()) - static_cast<const char*>(arena->begin());
-    intervals.push_back(
-        interval_of(arena->begin(), static_cast<std::size_t>(bytes), parameters_.size()));
+    intervals.push_back(interval_of(arena->data(), arena->size(), parameters_.size()));
   }
   if (const auto clash = writable_.assign(std::move(intervals))) {
     throw_overlap(names_.label("params", clash->second).text(),

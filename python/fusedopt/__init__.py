@@ -1,16 +1,13 @@
 """Fused, multi-threaded SIMD optimizers that update NumPy arrays in place."""
 
-from importlib.metadata import version as _version
-
 from . import _startup as _startup  # first: it loads the native module
 from . import functional, reference
 from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
+from ._core import __version__
 from .adam import Adam, AdamW
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .sgd import SGD
-
-__version__ = _version("fusedopt")
 
 __all__ = [
     "SGD",

@@ -111,11 +111,9 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> config["instruction sets"]["active"] in config["instruction sets"]["available"]
     True
     """
-    from . import __version__
-
     if mode not in ("stdout", "dict"):
         raise ValueError(f"mode: expected 'stdout' or 'dict', got {mode!r}")
-    config: dict[str, Any] = {"version": __version__, **_core.config()}
+    config: dict[str, Any] = {"version": _core.__version__, **_core.config()}
     if mode == "dict":
         return config
     sets = config["instruction sets"]

@@ -6,6 +6,8 @@ import numpy.typing as npt
 
 from ._types import Array, Grads
 
+__version__: str
+
 class _InstructionSets(TypedDict):
     built: list[str]
     available: list[str]

@@ -6,7 +6,7 @@ TypeError (not a number, not a bool) or ValueError (out of range).
 
 import math
 from collections.abc import Callable, Sequence
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -45,6 +45,16 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}: expected True or False, got {_show(value)}")
     return bool(value)
+
+
+def step_count(name: str, value: Any) -> int:
+    """Check for a count from 1."""
+    if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):
+        raise TypeError(f"{name}: expected an int, got {_show(value)}")
+    count = int(value)
+    if not 1 <= count < 2**63:
+        raise ValueError(f"{name}: expected a count from 1, got {float(min(count, 2**64)):g}")
+    return count
 
 
 def _number(name: str, value: Any, expected: str, accepts: Callable[[float], bool]) -> float:

@@ -7,16 +7,13 @@ updates parameters and state in place. A call happens whole or, when it raises, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from numbers import Integral
 from typing import Any, TypeAlias
 
-import numpy as np
-
 from . import _core
-from ._hyperparameters import decay_rate, flag, non_negative
+from ._hyperparameters import decay_rate, step_count
 from ._types import Array
 from .adam import Adam, AdamW
+from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .sgd import SGD
 
@@ -100,7 +97,7 @@ def sgd_(
     _apply(
         rule,
         hyperparameters,
-        _step_count(step),
+        step_count("step", step),
         params=params,
         grads=grads,
         momentum_buffers=momentum_buffers,
@@ -252,10 +249,12 @@ def adam_(
     >>> bool(np.all(abs(x) < 1e-3))
     True
     """
-    group = _checked_adam(lr, beta1, beta2, eps, weight_decay, max_exp_avg_sqs, maximize)
+    group = _checked(Adam, lr=lr, eps=eps, weight_decay=weight_decay, maximize=maximize)
+    group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
+    group["amsgrad"] = max_exp_avg_sqs is not None
     _apply(
         *Adam._rule(group),
-        _step_count(step),
+        step_count("step", step),
         params=params,
         grads=grads,
         exp_avgs=exp_avgs,
@@ -323,10 +322,12 @@ def adamw_(
     >>> p
     array([0.95])
     """
-    group = _checked_adam(lr, beta1, beta2, eps, weight_decay, max_exp_avg_sqs, maximize)
+    group = _checked(AdamW, lr=lr, eps=eps, weight_decay=weight_decay, maximize=maximize)
+    group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
+    group["amsgrad"] = max_exp_avg_sqs is not None
     _apply(
         *AdamW._rule(group),
-        _step_count(step),
+        step_count("step", step),
         params=params,
         grads=grads,
         exp_avgs=exp_avgs,
@@ -342,35 +343,8 @@ _ARGUMENTS = {
 }
 
 
-def _checked(optimizer: type[SGD | RMSprop], **values: Any) -> dict[str, Any]:
+def _checked(optimizer: type[Optimizer], **values: Any) -> dict[str, Any]:
     return {name: optimizer._checks[name](name, value) for name, value in values.items()}
-
-
-def _checked_adam(
-    lr: float,
-    beta1: float,
-    beta2: float,
-    eps: float,
-    weight_decay: float,
-    max_exp_avg_sqs: Arrays | None,
-    maximize: bool,
-) -> dict[str, Any]:
-    return {
-        "lr": non_negative("lr", lr),
-        "betas": (decay_rate("beta1", beta1), decay_rate("beta2", beta2)),
-        "eps": non_negative("eps", eps),
-        "weight_decay": non_negative("weight_decay", weight_decay),
-        "amsgrad": max_exp_avg_sqs is not None,
-        "maximize": flag("maximize", maximize),
-    }
-
-
-def _step_count(step: int) -> int:
-    if not isinstance(step, Integral) or isinstance(step, bool | np.bool_):
-        raise TypeError(f"step: expected an int, got {step!r} ({type(step).__name__})")
-    if not 1 <= step < 2**63:
-        raise ValueError(f"step: expected a count from 1, got {float(min(step, 2**64)):g}")
-    return int(step)
 
 
 def _require_together(momentum_buffers: Arrays | None, momentum: float) -> None:
@@ -382,7 +356,7 @@ def _require_together(momentum_buffers: Arrays | None, momentum: float) -> None:
 
 def _apply(
     rule: str,
-    hyperparameters: Mapping[str, float],
+    hyperparameters: dict[str, float],
     step: int = 1,  # rules that don't count steps take none
     **arguments: Any,
 ) -> None:
@@ -390,4 +364,4 @@ def _apply(
     for name, arrays in needed.items():
         if arrays is None:
             raise TypeError(f"{name}: expected an array or a list of arrays, got None")
-    _core.apply(rule, dict(hyperparameters), step, needed)
+    _core.apply(rule, hyperparameters, step, needed)

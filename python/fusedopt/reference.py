@@ -66,12 +66,12 @@ class _NumPyEngine:
                 raise ValueError(
                     f"grads[{i}]: expected {p.dtype} {p.shape}, got {g.dtype} {g.shape}"
                 )
+        hyper = self._optimizer._group.hyperparameters()
         with np.errstate(all="ignore"):
             for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
                 if g is not None:
                     self.step_counts[i] += 1
                     t = int(self.step_counts[i])
-                    hyper = self._optimizer._group.hyperparameters()
                     self._optimizer._update(p, g, self._states[i], t, **hyper)
 
 
