@@ -214,6 +214,8 @@ def test_functional_checks_its_hyperparameters() -> None:
         (functional.adamw_, x, {"step": 1, "lr": 1, "eps": INF}, "eps"),
         (functional.adamw_, x, {"step": 0, "lr": 1}, "step"),
         (functional.adam_, x, {"step": 2**63, "lr": 1}, "step"),
+        (functional.adam_, x, {"step": 10**5000, "lr": 1}, "step"),
+        (functional.adam_, x, {"step": -(10**5000), "lr": 1}, "step"),
     ]
     for function, arrays, options, name in bad:
         with pytest.raises(ValueError, match=f"^{name}: expected"):

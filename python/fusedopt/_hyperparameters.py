@@ -53,7 +53,8 @@ def step_count(name: str, value: Any) -> int:
         raise TypeError(f"{name}: expected an int, got {_show(value)}")
     count = int(value)
     if not 1 <= count < 2**63:
-        raise ValueError(f"{name}: expected a count from 1, got {float(min(count, 2**64)):g}")
+        shown = max(-(2**64), min(count, 2**64))  # longer numbers may refuse to be printed
+        raise ValueError(f"{name}: expected a count from 1, got {shown:g}")
     return count
 
 
