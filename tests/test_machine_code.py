@@ -45,7 +45,7 @@ def functions() -> dict[str, list[str]]:
 def kernels(isa: str, ctype: str) -> dict[str, list[str]]:
     """Return the instructions of the kernels of one instruction set and type, by rule."""
     name = re.compile(
-        rf"fusedopt::{isa}::\(anonymous namespace\)::run<"
+        rf"fusedopt::{isa}::\(anonymous namespace\)::update<"
         rf"fusedopt::{isa}::\(anonymous namespace\)::(\w+), {ctype}>\("
     )
     found = {match[1]: code for key, code in functions().items() if (match := name.search(key))}
@@ -65,6 +65,18 @@ def test_every_loop_is_vectorized(isa: str, ctype: str) -> None:
         for operation in operations:
             packed = re.compile(rf"^v?{operation}{packed_type}\s.*{REGISTERS[isa]}")
             assert any(map(packed.match, code)), f"{rule}: no packed {operation}"
+
+
+@pytest.mark.parametrize("ctype", TYPES)
+@pytest.mark.parametrize("isa", BUILT)
+def test_the_roofline_is_vectorized_too(isa: str, ctype: str) -> None:
+    """Or it would not be one. There is a loop for each number of state arrays, from none."""
+    name = re.compile(rf"fusedopt::{isa}::\(anonymous namespace\)::traffic<(\d), {ctype}>\(")
+    found = {match[1]: code for key, code in functions().items() if (match := name.search(key))}
+    assert sorted(found) == sorted({str(len(states)) for _, states in _core.rules().values()})
+    for states, code in found.items():
+        packed = re.compile(rf"^v?addp{TYPES[ctype][1]}\s.*{REGISTERS[isa]}")
+        assert sum(map(bool, map(packed.match, code))) >= 1 + int(states)
 
 
 @pytest.mark.parametrize("isa", BUILT)

@@ -39,11 +39,11 @@ void without_gil(const Work& work) {
 // As NumPy does, small work keeps the GIL: handing it over can cost more than the step itself.
 constexpr bool releases_gil(std::int64_t elements) { return elements >= 4096; }
 
-inline void run_plan(const Plan& plan) {
+inline void run_plan(const Plan& plan, Loop Kernel::* loop = &Kernel::update) {
   if (releases_gil(plan.elements())) {
-    without_gil([&] { plan.run(); });
+    without_gil([&] { plan.run(loop); });
   } else {
-    plan.run();
+    plan.run(loop);
   }
 }
 

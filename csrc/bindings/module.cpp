@@ -100,6 +100,7 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init<const py::list&, const py::object&>(), py::arg("params"), py::arg("names"))
       .def("configure", &Stepper::configure, py::arg("rule"), py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))
+      .def("traffic", &Stepper::traffic, py::arg("grads"))
       // Also for protocols 0 and 1, which would try to make one without its arguments.
       .def(
           "__reduce_ex__",

@@ -1,10 +1,16 @@
 #include "bindings/stepper.hpp"
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <new>
 
 namespace fusedopt {
+namespace {
+
+std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_t>(data); }
+
+}  // namespace
 
 Stepper::Stepper(const py::list& params, const py::object& names) : names_(names, params.size()) {
   const std::size_t count = params.size();
@@ -12,6 +18,7 @@ Stepper::Stepper(const py::list& params, const py::object& names) : names_(names
     throw py::value_error("names: expected one for each parameter");
   }
   parameters_.reserve(count);
+  bindings_.reserve(count);
   for (std::size_t i = 0; i < count; ++i) {
     const py::object array = params[i];
     const DType dtype = require_parameter(array, names_.label("params", i));
@@ -20,14 +27,13 @@ Stepper::Stepper(const py::list& params, const py::object& names) : names_(names
                            .dtype = dtype,
                            .shape = {shape.begin(), shape.end()},
                            .size = PyArray_SIZE(as_array(array)),
-                           .data = nullptr,
-                           .free_stretch = {},
                            .fresh = false});
+    bindings_.emplace_back().bind(array, dtype, parameters_.back().shape);
     elements_ += parameters_.back().size;
   }
   steps_arena_ = std::make_shared<Arena>(count * sizeof(std::int64_t));
   arenas_.push_back(steps_arena_);
-  steps_ = static_cast<std::int64_t*>(steps_arena_->take(count * sizeof(std::int64_t)));
+  steps_ = static_cast<std::int64_t*>(steps_arena_->take_next(count * sizeof(std::int64_t)));
   find_writable_memory();
 }
 
@@ -43,10 +49,11 @@ void Stepper::configure(std::string_view rule, const py::dict& hyperparameters) 
     if (found == states_.end()) {
       const std::size_t count = parameters_.size();
       found = states_.insert(
-          found, {name, std::vector<void*>(count), std::vector<std::shared_ptr<Arena>>(count)});
+          found, {name, std::vector<char*>(count), std::vector<std::shared_ptr<Arena>>(count)});
     }
     indices.push_back(static_cast<std::size_t>(found - states_.begin()));
   }
+  plan_is_regular_ = plan_is_regular_ && next.info == rule_.info;
   rule_ = next;
   rule_states_ = std::move(indices);
 }
@@ -57,35 +64,50 @@ void Stepper::step(py::handle grads) {
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
-  step_all(items_of(in_order, names_), kept);
+  PyObject* const* items = items_of(in_order, names_);
+  if (!refresh(items) && !gather(items)) {
+    make_missing_state(items);
+    gather(items);
+  }
+  run_over(items, &Kernel::update, kept);
+  count_step(items, kept);
 }
 
-void Stepper::step_all(PyObject* const* grads, std::vector<py::object>& kept) {
-  const std::size_t count = parameters_.size();
-  if (releases_gil(elements_)) kept.reserve(count);
-  if (!gather(grads)) {
-    make_missing_state(grads);
-    gather(grads);
-  }
-  // From here on nothing can fail.
+void Stepper::traffic(py::handle grads) {
+  const py::object in_order = as_list_or_tuple(grads, names_);
+  std::vector<py::object> kept;
+  const std::scoped_lock lock(mutex_);
+  PyObject* const* items = items_of(in_order, names_);
+  if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
+  run_over(items, &Kernel::traffic, kept);
+}
+
+// Nothing can fail any more but keeping the gradients: without the GIL another thread may empty the
+// caller's list.
+void Stepper::run_over(PyObject* const* grads, Loop Kernel::* loop, std::vector<py::object>& kept) {
   if (releases_gil(plan_.elements())) {
-    // Without the GIL another thread may empty the caller's list.
+    const std::size_t count = parameters_.size();
+    kept.reserve(count);
     for (std::size_t i = 0; i < count; ++i) {
       kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
     }
   }
-  run_plan(plan_);
+  run_plan(plan_, loop);
+}
+
+void Stepper::count_step(PyObject* const* grads, const std::vector<py::object>& kept) {
+  const std::size_t count = parameters_.size();
   for (std::size_t i = 0; i < count; ++i) {
-    const py::handle grad = kept.empty() ? py::handle(grads[i]) : kept[i];
-    if (grad.is_none()) continue;
+    if ((kept.empty() ? grads[i] : kept[i].ptr()) == Py_None) continue;
     ++steps_[i];
     parameters_[i].fresh = false;
   }
 }
 
 // Whether a parameter is where and what it was. One that is not updated may be read-only.
-bool Stepper::is_unchanged(const Parameter& p, bool updated) const {
-  return data_of(p.array) == p.data &&
+bool Stepper::is_unchanged(std::size_t i, bool updated) const {
+  const Parameter& p = parameters_[i];
+  return data_of(p.array) == bindings_[i].data &&
          is_usable(p.array, p.dtype, p.shape, updated ? Access::update : Access::read);
 }
 
@@ -117,67 +139,127 @@ void Stepper::find_writable_memory() {
     throw_overlap(names_.label("params", clash->second).text(),
                   names_.label("params", clash->first).text());
   }
-  for (Parameter& p : parameters_) {
-    p.data = data_of(p.array);
-    p.free_stretch = {};
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    bindings_[i].data = static_cast<const char*>(data_of(parameters_[i].array));
+    bindings_[i].free_begin = bindings_[i].free_end = 0;
   }
 }
 
 // Throws where a gradient lies in memory that the step may write; otherwise remembers the free
 // stretch around it, where the gradient of the next step most likely lies too.
-void Stepper::check_gradient_memory(const Interval& gradient) {
-  const std::size_t i = gradient.owner;
-  const auto other = writable_.find_overlap(gradient, &parameters_[i].free_stretch);
-  if (!other) return;
-  throw_overlap(names_.label("grads", i).text(), *other < parameters_.size()
-                                                     ? names_.label("params", *other).text()
-                                                     : "the optimizer's own state");
+void Stepper::check_gradient_memory(std::size_t i, const void* data) {
+  Binding& binding = bindings_[i];
+  const std::uintptr_t begin = address(data);
+  if (binding.free_begin <= begin && begin < binding.free_end) return;
+  const Interval gradient = interval_of(data, parameters_[i].bytes(), i);
+  Interval free{0, std::numeric_limits<std::uintptr_t>::max(), i};  // where the gradient is empty
+  if (const auto other = writable_.find_overlap(gradient, &free)) {
+    throw_overlap(names_.label("grads", i).text(), *other < parameters_.size()
+                                                       ? names_.label("params", *other).text()
+                                                       : "the optimizer's own state");
+  }
+  binding.free_begin = free.begin;
+  binding.free_end = free.end - parameters_[i].bytes() + 1;
 }
 
-// Checks everything and lays out the work. False where a parameter needs state that it doesn't have
-// yet; nothing but the plan has changed then. This is what a step costs besides arithmetic: for one
-// parameter a few comparisons, and no look at anything that errors alone need.
+// Checks everything again and brings the last plan up to date, where nothing is unusual about this
+// step. This is what a step costs besides arithmetic: for one parameter some comparisons, and no
+// look at anything that only errors need. False says nothing yet about what is wrong, if anything.
+bool Stepper::refresh(PyObject* const* grads) {
+  if (!plan_is_regular_) return false;
+  Segment* segment = plan_.segments();
+  std::uintptr_t last_distance = 0;  // of the gradient before from its parameter
+  for (const Binding& b : bindings_) {
+    PyObject* grad = *grads++;
+    if (!b.accepts(grad)) return false;
+    char* data = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(grad));
+    const std::uintptr_t distance = address(data) - address(b.data);
+    if (b.follows && (distance == last_distance) != b.joined) return false;
+    last_distance = distance;
+    if (!b.joined) (segment++)->streams[1] = data;
+  }
+  for (int d = 0; d < dtype_count; ++d) {
+    Folded& folded = folded_[d];
+    if (folded.when.step == 0) continue;  // there is no parameter of that dtype
+    folded.when = {steps_[folded.parameter] + 1, false};
+    plan_.fold_again(folded.index, rule_.kernel(DType(d)), rule_.hyperparameters.data(),
+                     folded.when);
+  }
+  return true;
+}
+
+// Looks at everything in full and lays out the work. False where a parameter needs state that it
+// doesn't have yet; nothing but the plan has changed then.
 bool Stepper::gather(PyObject* const* grads) {
   plan_.clear();
-  bool complete = true;
-  struct {
-    StepContext when{};  // no parameter's, as steps count from 1
-    std::size_t coefficients = 0;
-  } latest[dtype_count];
+  plan_is_regular_ = false;
+  bool complete = true, regular = true;
+  for (Folded& folded : folded_) folded = {};
+  std::uintptr_t last_distance = 0;
+  std::size_t last_coefficients = 0;
 
-  const std::size_t count = parameters_.size();
-  for (std::size_t i = 0; i < count; ++i) {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
     const Parameter& p = parameters_[i];
+    Binding& binding = bindings_[i];
     PyObject* grad = grads[i];
-    if (!is_unchanged(p, grad != Py_None)) {
+    if (!is_unchanged(i, grad != Py_None)) {
       find_parameters(grads);
       return gather(grads);
     }
-    if (grad == Py_None) continue;
+    binding.follows = binding.joined = false;
+    if (grad == Py_None) {
+      regular = false;
+      continue;
+    }
     if (!is_usable(grad, p.dtype, p.shape, Access::read)) {
       require_usable(grad, names_.label("grads", i), {p.dtype, p.shape, names_.label("params", i)},
                      Access::read);
     }
-    const Interval gradient = interval_of(data_of(grad), p.bytes(), i);
-    if (!p.free_stretch.contains(gradient)) check_gradient_memory(gradient);
+    check_gradient_memory(i, data_of(grad));
 
     // Most parameters are at the same step and share one set of coefficients.
     const Kernel& kernel = rule_.kernel(p.dtype);
-    auto& [when, coefficients] = latest[static_cast<int>(p.dtype)];
-    if (when.step != steps_[i] + 1 || when.fresh != p.fresh) {
-      when = {steps_[i] + 1, p.fresh};
-      coefficients = plan_.fold(kernel, rule_.hyperparameters.data(), when);
+    Folded& folded = folded_[static_cast<int>(p.dtype)];
+    if (folded.when.step != steps_[i] + 1 || folded.when.fresh != p.fresh) {
+      regular &= folded.when.step == 0;
+      folded = {{steps_[i] + 1, p.fresh}, i, 0};
+      folded.index = plan_.fold(kernel, rule_.hyperparameters.data(), folded.when);
     }
-    Segment& segment = plan_.add(kernel, coefficients, p.size);
-    segment.streams[0] = p.data;
+    // What lies side by side in all streams is one piece of work.
+    const std::uintptr_t distance = address(data_of(grad)) - address(binding.data);
+    if (i > 0 && grads[i - 1] != Py_None && last_coefficients == folded.index) {
+      binding.follows = follows_previous(i);
+      binding.joined = binding.follows && distance == last_distance;
+    }
+    last_distance = distance;
+    last_coefficients = folded.index;
+    if (binding.joined) {
+      plan_.extend_last(p.size);
+      continue;
+    }
+    Segment& segment = plan_.add(kernel, folded.index, p.size);
+    segment.streams[0] = data_of(p.array);
     segment.streams[1] = data_of(grad);
     for (std::size_t k = 0; k < rule_states_.size(); ++k) {
-      void* state = states_[rule_states_[k]].data[i];
+      char* state = states_[rule_states_[k]].data[i];
       complete &= state != nullptr;
       segment.streams[2 + k] = state;
     }
   }
+  plan_is_regular_ = regular && complete;
   return complete;
+}
+
+// Whether a parameter and its state lie right behind those of the one before.
+bool Stepper::follows_previous(std::size_t i) const {
+  const Parameter& previous = parameters_[i - 1];
+  if (parameters_[i].dtype != previous.dtype) return false;
+  const std::size_t bytes = previous.bytes();
+  if (bindings_[i].data != bindings_[i - 1].data + bytes) return false;
+  return std::ranges::all_of(rule_states_, [&](std::size_t k) {
+    const auto& data = states_[k].data;
+    return data[i] && data[i - 1] && data[i] == data[i - 1] + bytes;
+  });
 }
 
 // Zeros for all state arrays that this step needs and that don't exist, in one block. Either all
@@ -192,7 +274,7 @@ void Stepper::make_missing_state(PyObject* const* grads) {
     for (std::size_t i = 0; i < parameters_.size(); ++i) {
       if (grads[i] == Py_None || states_[k].data[i]) continue;
       missing.push_back({k, i});
-      bytes += Arena::padded(parameters_[i].bytes());
+      bytes += Arena::room(parameters_[i].bytes());
     }
   }
   std::shared_ptr<Arena> arena;
@@ -205,10 +287,20 @@ void Stepper::make_missing_state(PyObject* const* grads) {
   arenas_.push_back(arena);
   find_writable_memory();
   plan_.reserve_coefficients(parameters_.size());
-  for (const auto& [k, i] : missing) {
-    states_[k].data[i] = arena->take(parameters_[i].bytes());
+  const Missing* last = nullptr;
+  for (const Missing& next : missing) {
+    const auto [k, i] = next;
+    const Parameter& p = parameters_[i];
+    // Parameters that lie side by side have their state side by side.
+    const bool follows = last && last->state == k && last->parameter + 1 == i &&
+                         p.dtype == parameters_[i - 1].dtype &&
+                         bindings_[i].data == bindings_[i - 1].data + parameters_[i - 1].bytes();
+    void* piece = follows ? arena->take_next(p.bytes())
+                          : arena->take(p.bytes(), bindings_[i].data, static_cast<int>(k) + 1);
+    states_[k].data[i] = static_cast<char*>(piece);
     states_[k].owners[i] = arena;
     parameters_[i].fresh = true;
+    last = &next;
   }
 }
 

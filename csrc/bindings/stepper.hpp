@@ -7,10 +7,12 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/binding.hpp"
 #include "bindings/gil.hpp"
 #include "bindings/gradients.hpp"
 #include "bindings/rules.hpp"
 #include "bindings/step_mutex.hpp"
+#include "engine/arena.hpp"
 #include "engine/overlap.hpp"
 #include "engine/plan.hpp"
 
@@ -27,6 +29,10 @@ class Stepper {
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter.
   void step(py::handle grads);
 
+  // Loads and stores what step() would, from the same segments on the same threads, and changes
+  // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
+  void traffic(py::handle grads);
+
   // The state arrays that a parameter has, by name.
   py::dict state(py::ssize_t index) const;
   // Steps taken by each parameter: a live, read-only int64 array.
@@ -38,28 +44,36 @@ class Stepper {
     DType dtype;
     std::vector<npy_intp> shape;  // as it was bound; it may not change
     std::int64_t size;
-    void* data;             // as of the last step; it may change
-    Interval free_stretch;  // known to hold no parameter and no state
-    bool fresh;             // has state that was made for the step under way
+    bool fresh;  // has state that was made for the step under way
 
     std::size_t bytes() const { return static_cast<std::size_t>(size) * item_size(dtype); }
   };
   // One state array for each parameter; null until the parameter needs it.
   struct StateArrays {
     std::string name;
-    std::vector<void*> data;
+    std::vector<char*> data;
     std::vector<std::shared_ptr<Arena>> owners;
   };
+  // The coefficients that were folded last for a dtype, and for which step.
+  struct Folded {
+    StepContext when{};         // no parameter's, as steps count from 1
+    std::size_t parameter = 0;  // the first one they are for
+    std::size_t index = 0;      // in the plan
+  };
 
-  void find_writable_memory();
-  bool is_unchanged(const Parameter& p, bool updated) const;
-  void find_parameters(PyObject* const* grads);
-  void check_gradient_memory(const Interval& gradient);
+  bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
+  bool is_unchanged(std::size_t i, bool updated) const;
+  bool follows_previous(std::size_t i) const;
+  void find_parameters(PyObject* const* grads);
+  void find_writable_memory();
+  void check_gradient_memory(std::size_t i, const void* data);
   void make_missing_state(PyObject* const* grads);
-  void step_all(PyObject* const* grads, std::vector<py::object>& kept);
+  void run_over(PyObject* const* grads, Loop Kernel::* loop, std::vector<py::object>& kept);
+  void count_step(PyObject* const* grads, const std::vector<py::object>& kept);
 
   std::vector<Parameter> parameters_;
+  std::vector<Binding> bindings_;
   ParameterNames names_;
   std::int64_t elements_ = 0;
   std::shared_ptr<Arena> steps_arena_;
@@ -72,6 +86,10 @@ class Stepper {
 
   DisjointIntervals writable_;  // parameters, by index, then state arenas
   Plan plan_;
+  Folded folded_[dtype_count];
+  // Whether the next step needs the same plan but for its gradients' addresses: every parameter had
+  // a gradient, and those of one dtype were at the same step.
+  bool plan_is_regular_ = false;
   StepMutex mutex_;
 };
 

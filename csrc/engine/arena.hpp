@@ -3,45 +3,43 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <cstdlib>
 #include <memory>
-#include <new>
 
 namespace fusedopt {
 
 class Arena {
  public:
-  static constexpr std::size_t alignment = 64;
+  // Of untouched zero pages where the block is large: each page is first touched by the thread that
+  // will work on it. Throws std::bad_alloc.
+  explicit Arena(std::size_t bytes);
 
-  static constexpr std::size_t padded(std::size_t bytes) {
-    return (bytes + alignment - 1) / alignment * alignment;
-  }
-
-  // calloc rather than aligned_alloc and memset: the system hands out large blocks as untouched
-  // zero pages, so each page is first touched by the thread that will work on it.
-  explicit Arena(std::size_t bytes) : size_(bytes + alignment), block_(std::calloc(size_, 1)) {
-    if (!block_) throw std::bad_alloc();
-    const auto address = reinterpret_cast<std::uintptr_t>(block_.get());
-    next_ = static_cast<char*>(block_.get()) + (padded(address) - address);
-  }
-
-  // The whole block, alignment included.
+  // The whole block.
   const void* data() const { return block_.get(); }
   std::size_t size() const { return size_; }
 
-  // The next aligned piece; the caller asked the constructor for the sum of all padded sizes.
-  void* take(std::size_t bytes) {
-    void* piece = next_;
-    next_ += padded(bytes);
-    return piece;
-  }
+  // The next piece, on a cache line of its own where it is small. A large one begins where `beside`
+  // does within a cache line, so that one loop can be aligned in both, and `stream` quarters of a
+  // page further within a page: the processor takes a load for one of data just stored elsewhere
+  // where the lower 12 bits of the addresses agree.
+  void* take(std::size_t bytes, const void* beside, int stream);
+  // The next piece, right behind the last one.
+  void* take_next(std::size_t bytes);
+
+  // At most what a piece takes up.
+  static std::size_t room(std::size_t bytes) { return bytes + stride(bytes); }
 
  private:
+  static std::size_t stride(std::size_t bytes);
+
   struct Free {
-    void operator()(void* block) const { std::free(block); }
+    std::size_t mapped;  // 0: from the heap
+    void operator()(char* block) const;
   };
+  using Block = std::unique_ptr<char, Free>;
+  static Block allocate(std::size_t bytes);
+
   std::size_t size_;
-  std::unique_ptr<void, Free> block_;
+  Block block_;
   char* next_;
 };
 

@@ -24,6 +24,11 @@ void fold(const double* hyperparameters, const StepContext& when, Coefficients& 
   *reinterpret_cast<C*>(folded.bytes) = Rule::template fold<T>(hyper, when);
 }
 
+template <typename Rule, typename T>
+constexpr Kernel kernel() {
+  return {&fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>};
+}
+
 template <typename Rule>
 constexpr RuleInfo describe() {
   using Hyper = typename Rule::Hyper;
@@ -35,10 +40,8 @@ constexpr RuleInfo describe() {
   for (int k = 0; k < hyperparameters.count; ++k) {
     hyperparameters.items[k] = Hyper::fields[k].name;
   }
-  return {Rule::name,
-          hyperparameters,
-          Rule::states,
-          {{&fold<Rule, float>, &run<Rule, float>}, {&fold<Rule, double>, &run<Rule, double>}}};
+  return {
+      Rule::name, hyperparameters, Rule::states, {kernel<Rule, float>(), kernel<Rule, double>()}};
 }
 
 template <typename List>

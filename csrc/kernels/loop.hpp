@@ -27,18 +27,43 @@ void loop(const typename Rule::template Coefficients<T> c, std::int64_t count, T
 }
 
 template <typename Rule, typename T, int... k>
-void run_states(const Coefficients& folded, void* const* streams, std::int64_t begin,
-                std::int64_t count, Indices<k...>) {
-  using C = typename Rule::template Coefficients<T>;
-  loop<Rule, T>(*reinterpret_cast<const C*>(folded.bytes), count,
-                static_cast<T*>(streams[0]) + begin, static_cast<const T*>(streams[1]) + begin,
+void over_streams(const typename Rule::template Coefficients<T>& c, void* const* streams,
+                  std::int64_t begin, std::int64_t count, Indices<k...>) {
+  loop<Rule, T>(c, count, static_cast<T*>(streams[0]) + begin,
+                static_cast<const T*>(streams[1]) + begin,
                 (static_cast<T*>(streams[2 + k]) + begin)...);
 }
 
 template <typename Rule, typename T>
-void run(const Coefficients& folded, void* const* streams, std::int64_t begin, std::int64_t count) {
-  run_states<Rule, T>(folded, streams, begin, count,
-                      typename CountTo<Rule::states.count>::Result{});
+void update(const Coefficients& folded, void* const* streams, std::int64_t begin,
+            std::int64_t count) {
+  using C = typename Rule::template Coefficients<T>;
+  over_streams<Rule, T>(*reinterpret_cast<const C*>(folded.bytes), streams, begin, count,
+                        typename CountTo<Rule::states.count>::Result{});
+}
+
+// The roofline of every rule with so many states: loads and stores what such a rule does, and does
+// next to nothing in between. It has no place in the list of rules: it optimizes nothing.
+struct Traffic {
+  template <typename T>
+  struct Coefficients {
+    T zero;
+  };
+
+  template <typename T, typename... State>
+  static void update(const Coefficients<T>& c, T& p, T g, State&... state) {
+    const T nothing = c.zero * g;
+    p = p + nothing;
+    ((state = state + nothing), ...);
+  }
+};
+
+template <int states, typename T>
+void traffic(const Coefficients&, void* const* streams, std::int64_t begin, std::int64_t count) {
+  // begin is never negative; the compiler, who would leave out all that a plain zero makes
+  // unnecessary, can't know.
+  over_streams<Traffic, T>({T(begin < 0)}, streams, begin, count,
+                           typename CountTo<states>::Result{});
 }
 
 }  // namespace

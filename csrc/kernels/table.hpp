@@ -19,13 +19,16 @@ struct Coefficients {
   alignas(std::max_align_t) unsigned char bytes[128];
 };
 
+// Goes over elements [begin, begin + count) of the streams: parameter, gradient, states.
+using Loop = void (*)(const Coefficients& folded, void* const* streams, std::int64_t begin,
+                      std::int64_t count);
+
 // One rule for one dtype.
 struct Kernel {
   // Folds the hyperparameters, in the order of RuleInfo::hyperparameters, for one step.
   void (*fold)(const double* hyperparameters, const StepContext& when, Coefficients& folded);
-  // Updates elements [begin, begin + count) of the streams: parameter, gradient, states.
-  void (*run)(const Coefficients& folded, void* const* streams, std::int64_t begin,
-              std::int64_t count);
+  Loop update;
+  Loop traffic;  // moves the same memory and changes nothing: what update is measured against
 };
 
 struct RuleInfo {

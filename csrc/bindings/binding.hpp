@@ -1,0 +1,58 @@
+// What a step has to look at again for each parameter, in one cache line: a step with a thousand
+// small ones takes about as long as reading this.
+#pragma once
+
+#include <cstdint>
+
+#include "bindings/arrays.hpp"
+
+namespace fusedopt {
+
+struct alignas(64) Binding {
+  PyArrayObject* array = nullptr;  // of the plain array type; null for another, looked at in full
+  const char* data = nullptr;      // as of the last step; it may change
+  // A gradient that begins between these holds no memory that a step writes.
+  std::uintptr_t free_begin = 0;
+  std::uintptr_t free_end = 0;
+  const npy_intp* shape = nullptr;  // as it was bound; it may not change
+  npy_intp first = 1, second = 1;   // the shape's first two numbers
+  DType dtype = DType::float32;
+  signed char ndim = 0;
+  // Whether its arrays but the gradient lie behind those of the parameter before, and whether the
+  // present plan has them in one segment, as the gradient does, too.
+  bool follows = false;
+  bool joined = false;
+
+  void bind(py::handle parameter, DType its_dtype, Shape its_shape) {
+    array = PyArray_CheckExact(parameter.ptr()) ? as_array(parameter) : nullptr;
+    dtype = its_dtype;
+    shape = its_shape.data();
+    ndim = static_cast<signed char>(its_shape.size());
+    if (its_shape.size() > 0) first = its_shape[0];
+    if (its_shape.size() > 1) second = its_shape[1];
+  }
+
+  bool has_shape_of(PyArrayObject* other) const {
+    if (PyArray_NDIM(other) != ndim) return false;
+    const npy_intp* dims = PyArray_DIMS(other);
+    if (ndim > 0 && dims[0] != first) return false;
+    if (ndim > 1 && dims[1] != second) return false;
+    for (int k = 2; k < ndim; ++k) {
+      if (dims[k] != shape[k]) return false;
+    }
+    return true;
+  }
+
+  // Whether a kernel can go over both as they are, and the parameter is where it was. True is an
+  // answer; false asks for a look in full.
+  bool accepts(PyObject* gradient) const {
+    if (!array || !PyArray_CheckExact(gradient)) return false;
+    auto* g = reinterpret_cast<PyArrayObject*>(gradient);
+    const auto begin = reinterpret_cast<std::uintptr_t>(PyArray_DATA(g));
+    return PyArray_BYTES(array) == data && free_begin <= begin && begin < free_end &&
+           is_readable(array, dtype, Access::update) && is_readable(g, dtype, Access::read) &&
+           has_shape_of(array) && has_shape_of(g);
+  }
+};
+
+}  // namespace fusedopt

@@ -1,0 +1,68 @@
+#include "engine/arena.hpp"
+
+#include <cstdlib>
+#include <new>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace fusedopt {
+namespace {
+
+constexpr std::size_t cache_line = 64;
+constexpr std::size_t page = 4096;
+constexpr std::size_t huge_page = std::size_t(2) << 20;
+
+}  // namespace
+
+Arena::Arena(std::size_t bytes) : size_(bytes), block_(allocate(bytes)), next_(block_.get()) {}
+
+// Large blocks come from the system directly and ask for huge pages, as NumPy's own do: otherwise
+// state would be on small pages, and its address translations would not fit the processor's
+// buffers.
+Arena::Block Arena::allocate(std::size_t bytes) {
+#if defined(__linux__)
+  if (bytes >= 2 * huge_page) {
+    void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (block == MAP_FAILED) throw std::bad_alloc();
+    madvise(block, bytes, MADV_HUGEPAGE);  // a wish; small pages do, too
+    return Block(static_cast<char*>(block), Free{bytes});
+  }
+#endif
+  void* block = std::calloc(bytes > 0 ? bytes : 1, 1);
+  if (!block) throw std::bad_alloc();
+  return Block(static_cast<char*>(block), Free{0});
+}
+
+void Arena::Free::operator()(char* block) const {
+#if defined(__linux__)
+  if (mapped > 0) {
+    munmap(block, mapped);
+    return;
+  }
+#endif
+  std::free(block);
+}
+
+// Small pieces lie close together, on as few cache lines as they need.
+std::size_t Arena::stride(std::size_t bytes) { return bytes < page / 2 ? cache_line : page; }
+
+void* Arena::take(std::size_t bytes, const void* beside, int stream) {
+  std::uintptr_t wanted = 0;
+  if (stride(bytes) == page) {
+    wanted = reinterpret_cast<std::uintptr_t>(beside) +
+             static_cast<std::size_t>(stream) * (page / 4);
+  }
+  const auto at = reinterpret_cast<std::uintptr_t>(next_);
+  next_ += (wanted - at) % stride(bytes);
+  return take_next(bytes);
+}
+
+void* Arena::take_next(std::size_t bytes) {
+  void* piece = next_;
+  next_ += bytes;
+  return piece;
+}
+
+}  // namespace fusedopt
