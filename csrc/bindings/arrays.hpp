@@ -68,19 +68,20 @@ struct Layout {
 // Whether it is an array of a subclass that means nothing special to a kernel, as np.memmap.
 bool is_plain_subclass(py::handle object);
 
-// Whether a kernel can work on an array of that type, byte order, layout and access.
-inline bool is_readable(PyArrayObject* array, DType dtype, Access access) {
+// Whether an array is laid out as kernels need it, and may be written if they will.
+inline bool has_flags(PyArrayObject* array, Access access) {
   constexpr int readable = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
   const int wanted = access == Access::update ? readable | NPY_ARRAY_WRITEABLE : readable;
-  const PyArray_Descr* descr = PyArray_DESCR(array);
-  return descr->type_num == numpy_type(dtype) && PyArray_ISNBO(descr->byteorder) &&
-         (PyArray_FLAGS(array) & wanted) == wanted;
+  return (PyArray_FLAGS(array) & wanted) == wanted;
 }
 
 // Whether a kernel can work on the array as it is.
 inline bool is_usable(py::handle object, DType dtype, Shape shape, Access access) {
   if (!PyArray_CheckExact(object.ptr()) && !is_plain_subclass(object)) return false;
-  return is_readable(as_array(object), dtype, access) && is_same(shape_of(object), shape);
+  PyArrayObject* array = as_array(object);
+  const PyArray_Descr* descr = PyArray_DESCR(array);
+  return descr->type_num == numpy_type(dtype) && PyArray_ISNBO(descr->byteorder) &&
+         has_flags(array, access) && is_same(shape_of(object), shape);
 }
 
 // The array's dtype, if it is one that parameters may have and the array can be updated in place.

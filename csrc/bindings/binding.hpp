@@ -11,25 +11,31 @@ namespace fusedopt {
 struct alignas(64) Binding {
   PyArrayObject* array = nullptr;  // of the plain array type; null for another, looked at in full
   const char* data = nullptr;      // as of the last step; it may change
-  // A gradient that begins between these holds no memory that a step writes.
-  std::uintptr_t free_begin = 0;
-  std::uintptr_t free_end = 0;
+  // A gradient that begins in this stretch holds no memory that a step writes.
+  std::uintptr_t free_begin = 0, free_bytes = 0;
   const npy_intp* shape = nullptr;  // as it was bound; it may not change
   npy_intp first = 1, second = 1;   // the shape's first two numbers
-  DType dtype = DType::float32;
+  int type = 0;                     // NumPy's number for the dtype
   signed char ndim = 0;
   // Whether its arrays but the gradient lie behind those of the parameter before, and whether the
-  // present plan has them in one segment, as the gradient does, too.
+  // present plan has them in one piece, as the gradient does, too.
   bool follows = false;
   bool joined = false;
 
-  void bind(py::handle parameter, DType its_dtype, Shape its_shape) {
+  void bind(py::handle parameter, DType dtype, Shape its_shape) {
     array = PyArray_CheckExact(parameter.ptr()) ? as_array(parameter) : nullptr;
-    dtype = its_dtype;
+    type = numpy_type(dtype);
     shape = its_shape.data();
     ndim = static_cast<signed char>(its_shape.size());
     if (its_shape.size() > 0) first = its_shape[0];
     if (its_shape.size() > 1) second = its_shape[1];
+  }
+
+  bool is_free(std::uintptr_t gradient) const { return gradient - free_begin < free_bytes; }
+
+  bool has_type_of(PyArrayObject* other) const {
+    const PyArray_Descr* descr = PyArray_DESCR(other);
+    return descr->type_num == type && PyArray_ISNBO(descr->byteorder);
   }
 
   bool has_shape_of(PyArrayObject* other) const {
@@ -44,14 +50,16 @@ struct alignas(64) Binding {
   }
 
   // Whether a kernel can go over both as they are, and the parameter is where it was. True is an
-  // answer; false asks for a look in full.
-  bool accepts(PyObject* gradient) const {
-    if (!array || !PyArray_CheckExact(gradient)) return false;
+  // answer; false asks for a look in full. Only where there is an array of the plain type, which
+  // the caller passes because reading it anew each time costs.
+  bool accepts(PyObject* gradient, const PyTypeObject* plain) const {
+    if (Py_TYPE(gradient) != plain) return false;
     auto* g = reinterpret_cast<PyArrayObject*>(gradient);
-    const auto begin = reinterpret_cast<std::uintptr_t>(PyArray_DATA(g));
-    return PyArray_BYTES(array) == data && free_begin <= begin && begin < free_end &&
-           is_readable(array, dtype, Access::update) && is_readable(g, dtype, Access::read) &&
-           has_shape_of(array) && has_shape_of(g);
+    return PyArray_BYTES(array) == data &&
+           is_free(reinterpret_cast<std::uintptr_t>(PyArray_DATA(g))) && has_type_of(array) &&
+           (PyArray_DESCR(g) == PyArray_DESCR(array) || has_type_of(g)) &&
+           has_flags(array, Access::update) && has_flags(g, Access::read) && has_shape_of(array) &&
+           has_shape_of(g);
   }
 };
 

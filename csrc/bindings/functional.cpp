@@ -123,10 +123,10 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
     }
     if (grads.arrays[i].is_none()) continue;
     require_usable(grads.arrays[i], grads.label(i), layout, Access::read);
-    Segment& segment = plan.add(rule.kernel(dtype), coefficients[static_cast<int>(dtype)],
-                                PyArray_SIZE(as_array(param)));
+    Piece& piece = plan.add(rule.kernel(dtype), coefficients[static_cast<int>(dtype)],
+                            PyArray_SIZE(as_array(param)));
     for (std::size_t k = 0; k < arguments.size(); ++k) {
-      segment.streams[k] = data_of(arguments[k].arrays[i]);
+      piece.streams[k] = data_of(arguments[k].arrays[i]);
     }
   }
   require_disjoint(arguments);

@@ -141,7 +141,7 @@ void Stepper::find_writable_memory() {
   }
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
     bindings_[i].data = static_cast<const char*>(data_of(parameters_[i].array));
-    bindings_[i].free_begin = bindings_[i].free_end = 0;
+    bindings_[i].free_begin = bindings_[i].free_bytes = 0;
   }
 }
 
@@ -150,7 +150,7 @@ void Stepper::find_writable_memory() {
 void Stepper::check_gradient_memory(std::size_t i, const void* data) {
   Binding& binding = bindings_[i];
   const std::uintptr_t begin = address(data);
-  if (binding.free_begin <= begin && begin < binding.free_end) return;
+  if (binding.is_free(begin)) return;
   const Interval gradient = interval_of(data, parameters_[i].bytes(), i);
   Interval free{0, std::numeric_limits<std::uintptr_t>::max(), i};  // where the gradient is empty
   if (const auto other = writable_.find_overlap(gradient, &free)) {
@@ -159,7 +159,7 @@ void Stepper::check_gradient_memory(std::size_t i, const void* data) {
                                                        : "the optimizer's own state");
   }
   binding.free_begin = free.begin;
-  binding.free_end = free.end - parameters_[i].bytes() + 1;
+  binding.free_bytes = free.end - parameters_[i].bytes() + 1 - free.begin;
 }
 
 // Checks everything again and brings the last plan up to date, where nothing is unusual about this
@@ -167,16 +167,17 @@ void Stepper::check_gradient_memory(std::size_t i, const void* data) {
 // look at anything that only errors need. False says nothing yet about what is wrong, if anything.
 bool Stepper::refresh(PyObject* const* grads) {
   if (!plan_is_regular_) return false;
-  Segment* segment = plan_.segments();
+  const PyTypeObject* const plain = &PyArray_Type;
+  Piece* piece = plan_.pieces();
   std::uintptr_t last_distance = 0;  // of the gradient before from its parameter
   for (const Binding& b : bindings_) {
     PyObject* grad = *grads++;
-    if (!b.accepts(grad)) return false;
+    if (!b.accepts(grad, plain)) return false;
     char* data = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(grad));
     const std::uintptr_t distance = address(data) - address(b.data);
     if (b.follows && (distance == last_distance) != b.joined) return false;
     last_distance = distance;
-    if (!b.joined) (segment++)->streams[1] = data;
+    if (!b.joined) (piece++)->streams[1] = data;
   }
   for (int d = 0; d < dtype_count; ++d) {
     Folded& folded = folded_[d];
@@ -207,6 +208,7 @@ bool Stepper::gather(PyObject* const* grads) {
       return gather(grads);
     }
     binding.follows = binding.joined = false;
+    regular &= binding.array != nullptr;
     if (grad == Py_None) {
       regular = false;
       continue;
@@ -237,13 +239,13 @@ bool Stepper::gather(PyObject* const* grads) {
       plan_.extend_last(p.size);
       continue;
     }
-    Segment& segment = plan_.add(kernel, folded.index, p.size);
-    segment.streams[0] = data_of(p.array);
-    segment.streams[1] = data_of(grad);
+    Piece& piece = plan_.add(kernel, folded.index, p.size);
+    piece.streams[0] = data_of(p.array);
+    piece.streams[1] = data_of(grad);
     for (std::size_t k = 0; k < rule_states_.size(); ++k) {
       char* state = states_[rule_states_[k]].data[i];
       complete &= state != nullptr;
-      segment.streams[2 + k] = state;
+      piece.streams[2 + k] = state;
     }
   }
   plan_is_regular_ = regular && complete;

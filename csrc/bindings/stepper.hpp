@@ -29,7 +29,7 @@ class Stepper {
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter.
   void step(py::handle grads);
 
-  // Loads and stores what step() would, from the same segments on the same threads, and changes
+  // Loads and stores what step() would, over the same pieces on the same threads, and changes
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
   void traffic(py::handle grads);
 

@@ -8,9 +8,10 @@
 namespace fusedopt {
 
 void Plan::clear() {
-  segments_.clear();
-  coefficients_.clear();
+  pieces_.clear();
   ends_.clear();
+  batches_.clear();
+  coefficients_.clear();
   elements_ = 0;
 }
 
@@ -28,12 +29,33 @@ void Plan::fold_again(std::size_t index, const Kernel& kernel, const double* hyp
   kernel.fold(hyperparameters, when, coefficients_[index]);
 }
 
+Piece& Plan::add(const Kernel& kernel, std::size_t coefficients, std::int64_t size) {
+  if (batches_.empty() || batches_.back().kernel != &kernel ||
+      batches_.back().coefficients != coefficients) {
+    batches_.push_back({&kernel, coefficients, pieces_.size()});
+  }
+  ++batches_.back().end;
+  elements_ += size;
+  ends_.push_back(elements_);
+  Piece& piece = pieces_.emplace_back();
+  piece.size = size;
+  return piece;
+}
+
+void Plan::extend_last(std::int64_t size) {
+  elements_ += size;
+  ends_.back() = elements_;
+  pieces_.back().size += size;
+}
+
 void Plan::run(Loop Kernel::* loop) const noexcept {
   const int threads = num_threads();
   if (threads == 1 || elements_ < grid.serial_below.load(std::memory_order_relaxed)) {
     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
-    for (const Segment& s : segments_) {
-      (s.kernel->*loop)(coefficients_[s.coefficients], s.streams.data(), 0, s.size);
+    std::size_t first = 0;
+    for (const Batch& batch : batches_) {
+      run_pieces(loop, batch, &pieces_[first], batch.end - first);
+      first = batch.end;
     }
     return;
   }
@@ -49,23 +71,33 @@ void Plan::run(Loop Kernel::* loop) const noexcept {
                   [](const void* context, std::int64_t first, std::int64_t last) {
                     const Task& t = *static_cast<const Task*>(context);
                     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
-                    t.plan->run_chunks(t.loop, first, last, t.chunk);
+                    t.plan->run_range(t.loop, first * t.chunk,
+                                      std::min(last * t.chunk, t.plan->elements_));
                   },
                   &task);
 }
 
-// Chunks first..last are one contiguous range of elements; it may start and end inside a segment.
-void Plan::run_chunks(Loop Kernel::* loop, std::int64_t first, std::int64_t last,
-                      std::int64_t chunk) const {
-  const std::int64_t end = std::min(last * chunk, elements_);
-  std::int64_t at = first * chunk;
+// Elements at..end; both may lie inside a piece.
+void Plan::run_range(Loop Kernel::* loop, std::int64_t at, std::int64_t end) const {
   auto k = std::size_t(std::upper_bound(ends_.begin(), ends_.end(), at) - ends_.begin());
-  for (; at < end; ++k) {
-    const Segment& s = segments_[k];
-    const std::int64_t begin = s.size - (ends_[k] - at);
-    const std::int64_t count = std::min(ends_[k], end) - at;
-    if (count > 0) (s.kernel->*loop)(coefficients_[s.coefficients], s.streams.data(), begin, count);
-    at += count;
+  auto batch = std::ranges::upper_bound(batches_, k, {}, &Batch::end);
+  while (at < end) {
+    const std::int64_t begin = pieces_[k].size - (ends_[k] - at);
+    if (begin == 0 && ends_[k] <= end) {  // whole pieces, as many as there are
+      std::size_t last = k;
+      while (last + 1 < batch->end && ends_[last + 1] <= end) ++last;
+      run_pieces(loop, *batch, &pieces_[k], last + 1 - k);
+      k = last;
+    } else {
+      Piece part = pieces_[k];
+      part.size = std::min(ends_[k], end) - at;
+      for (void*& stream : part.streams) {
+        if (stream) stream = static_cast<char*>(stream) + begin * batch->kernel->item_size;
+      }
+      run_pieces(loop, *batch, &part, 1);
+    }
+    at = ends_[k];
+    if (++k == batch->end) ++batch;
   }
 }
 

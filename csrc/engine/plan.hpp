@@ -1,7 +1,6 @@
 // The work of one step: arrays bound to kernels, cut into a fixed grid of chunks.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <cstdint>
 #include <vector>
@@ -18,15 +17,6 @@ struct Grid {
 };
 inline Grid grid;
 
-// Arrays that one kernel goes over: a parameter's, or those of several that lie side by side. One
-// cache line, as a step with many small parameters reads thousands of them.
-struct alignas(64) Segment {
-  const Kernel* kernel;
-  std::int64_t size;
-  std::size_t coefficients;  // index into the plan's
-  std::array<void*, max_streams> streams;
-};
-
 class Plan {
  public:
   void clear();
@@ -35,26 +25,13 @@ class Plan {
   // Folds those of this index anew.
   void fold_again(std::size_t index, const Kernel& kernel, const double* hyperparameters,
                   const StepContext& when);
-  // A segment whose streams the caller fills in, in place: put together elsewhere and copied, they
-  // would stall the processor, which can't forward eight-byte stores to wider loads.
-  Segment& add(const Kernel& kernel, std::size_t coefficients, std::int64_t size) {
-    elements_ += size;
-    ends_.push_back(elements_);
-    Segment& segment = segments_.emplace_back();
-    segment.kernel = &kernel;
-    segment.size = size;
-    segment.coefficients = coefficients;
-    return segment;
-  }
-  // Makes the last segment longer by what follows it in memory, in all of its streams.
-  void extend_last(std::int64_t size) {
-    elements_ += size;
-    ends_.back() = elements_;
-    segments_.back().size += size;
-  }
+  // A piece of work whose streams the caller fills in.
+  Piece& add(const Kernel& kernel, std::size_t coefficients, std::int64_t size);
+  // Makes the last piece longer by what follows it in memory, in all of its streams.
+  void extend_last(std::int64_t size);
 
   std::int64_t elements() const { return elements_; }
-  Segment* segments() { return segments_.data(); }
+  Piece* pieces() { return pieces_.data(); }
 
   // So that fold(), once for each of so many, allocates nothing.
   void reserve_coefficients(std::size_t count) { coefficients_.reserve(count); }
@@ -63,12 +40,24 @@ class Plan {
   void run(Loop Kernel::* loop) const noexcept;
 
  private:
-  void run_chunks(Loop Kernel::* loop, std::int64_t first, std::int64_t last,
-                  std::int64_t chunk) const;
+  // Consecutive pieces for one kernel with one set of coefficients.
+  struct Batch {
+    const Kernel* kernel;
+    std::size_t coefficients;
+    std::size_t end;  // one past its last piece
+  };
 
-  std::vector<Segment> segments_;
+  void run_range(Loop Kernel::* loop, std::int64_t at, std::int64_t end) const;
+  void run_pieces(Loop Kernel::* loop, const Batch& batch, const Piece* first,
+                  std::size_t count) const {
+    (batch.kernel->*loop)(coefficients_[batch.coefficients], first,
+                          static_cast<std::int64_t>(count));
+  }
+
+  std::vector<Piece> pieces_;
+  std::vector<std::int64_t> ends_;  // running total of the pieces' elements
+  std::vector<Batch> batches_;
   std::vector<Coefficients> coefficients_;
-  std::vector<std::int64_t> ends_;  // running total of the segments' elements
   std::int64_t elements_ = 0;
 };
 

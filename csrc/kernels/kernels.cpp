@@ -26,7 +26,7 @@ void fold(const double* hyperparameters, const StepContext& when, Coefficients& 
 
 template <typename Rule, typename T>
 constexpr Kernel kernel() {
-  return {&fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>};
+  return {sizeof(T), &fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>};
 }
 
 template <typename Rule>

@@ -27,19 +27,20 @@ void loop(const typename Rule::template Coefficients<T> c, std::int64_t count, T
 }
 
 template <typename Rule, typename T, int... k>
-void over_streams(const typename Rule::template Coefficients<T>& c, void* const* streams,
-                  std::int64_t begin, std::int64_t count, Indices<k...>) {
-  loop<Rule, T>(c, count, static_cast<T*>(streams[0]) + begin,
-                static_cast<const T*>(streams[1]) + begin,
-                (static_cast<T*>(streams[2 + k]) + begin)...);
+void over_pieces(const typename Rule::template Coefficients<T> c, const Piece* pieces,
+                 std::int64_t count, Indices<k...>) {
+  for (const Piece* piece = pieces; piece != pieces + count; ++piece) {
+    loop<Rule, T>(c, piece->size, static_cast<T*>(piece->streams[0]),
+                  static_cast<const T*>(piece->streams[1]),
+                  static_cast<T*>(piece->streams[2 + k])...);
+  }
 }
 
 template <typename Rule, typename T>
-void update(const Coefficients& folded, void* const* streams, std::int64_t begin,
-            std::int64_t count) {
+void update(const Coefficients& folded, const Piece* pieces, std::int64_t count) {
   using C = typename Rule::template Coefficients<T>;
-  over_streams<Rule, T>(*reinterpret_cast<const C*>(folded.bytes), streams, begin, count,
-                        typename CountTo<Rule::states.count>::Result{});
+  over_pieces<Rule, T>(*reinterpret_cast<const C*>(folded.bytes), pieces, count,
+                       typename CountTo<Rule::states.count>::Result{});
 }
 
 // The roofline of every rule with so many states: loads and stores what such a rule does, and does
@@ -59,11 +60,10 @@ struct Traffic {
 };
 
 template <int states, typename T>
-void traffic(const Coefficients&, void* const* streams, std::int64_t begin, std::int64_t count) {
-  // begin is never negative; the compiler, who would leave out all that a plain zero makes
-  // unnecessary, can't know.
-  over_streams<Traffic, T>({T(begin < 0)}, streams, begin, count,
-                           typename CountTo<states>::Result{});
+void traffic(const Coefficients&, const Piece* pieces, std::int64_t count) {
+  const volatile T zero =
+      0;  // the compiler would leave out what a zero that it knows makes useless
+  over_pieces<Traffic, T>({zero}, pieces, count, typename CountTo<states>::Result{});
 }
 
 }  // namespace

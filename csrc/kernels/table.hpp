@@ -19,12 +19,18 @@ struct Coefficients {
   alignas(std::max_align_t) unsigned char bytes[128];
 };
 
-// Goes over elements [begin, begin + count) of the streams: parameter, gradient, states.
-using Loop = void (*)(const Coefficients& folded, void* const* streams, std::int64_t begin,
-                      std::int64_t count);
+// Arrays that a kernel goes over together: the parameter, its gradient, the states.
+struct Piece {
+  std::int64_t size;  // elements
+  void* streams[max_streams];
+};
+
+// Goes over many pieces, as small ones take less time than what a call has to prepare.
+using Loop = void (*)(const Coefficients& folded, const Piece* pieces, std::int64_t count);
 
 // One rule for one dtype.
 struct Kernel {
+  std::int64_t item_size;  // bytes
   // Folds the hyperparameters, in the order of RuleInfo::hyperparameters, for one step.
   void (*fold)(const double* hyperparameters, const StepContext& when, Coefficients& folded);
   Loop update;
