@@ -55,8 +55,7 @@ struct alignas(64) Binding {
   bool accepts(PyObject* gradient, const PyTypeObject* plain) const {
     if (Py_TYPE(gradient) != plain) return false;
     auto* g = reinterpret_cast<PyArrayObject*>(gradient);
-    return PyArray_BYTES(array) == data &&
-           is_free(reinterpret_cast<std::uintptr_t>(PyArray_DATA(g))) && has_type_of(array) &&
+    return PyArray_BYTES(array) == data && has_type_of(array) &&
            (PyArray_DESCR(g) == PyArray_DESCR(array) || has_type_of(g)) &&
            has_flags(array, Access::update) && has_flags(g, Access::read) && has_shape_of(array) &&
            has_shape_of(g);

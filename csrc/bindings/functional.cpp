@@ -131,7 +131,7 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
   }
   require_disjoint(arguments);
   // The arrays stay alive in arguments, which holds references.
-  run_plan(plan);
+  run_plan(plan, &Kernel::update);
 }
 
 }  // namespace fusedopt

@@ -36,10 +36,11 @@ void without_gil(const Work& work) {
   if (error) std::rethrow_exception(error);
 }
 
-// As NumPy does, small work keeps the GIL: handing it over can cost more than the step itself.
-constexpr bool releases_gil(std::int64_t elements) { return elements >= 4096; }
+// As NumPy does, small work keeps the GIL, here some 10 us of it: handing it over, and holding on
+// to all gradients in the meantime, can cost more than the step itself.
+constexpr bool releases_gil(std::int64_t elements) { return elements >= 32768; }
 
-inline void run_plan(const Plan& plan, Loop Kernel::* loop = &Kernel::update) {
+inline void run_plan(const Plan& plan, Loop Kernel::* loop) {
   if (releases_gil(plan.elements())) {
     without_gil([&] { plan.run(loop); });
   } else {

@@ -1,7 +1,6 @@
 #include "bindings/stepper.hpp"
 
 #include <algorithm>
-#include <limits>
 #include <mutex>
 #include <new>
 
@@ -65,12 +64,19 @@ void Stepper::step(py::handle grads) {
   // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
   PyObject* const* items = items_of(in_order, names_);
-  if (!refresh(items) && !gather(items)) {
+  const bool repeats = refresh(items);
+  if (!repeats && !gather(items)) {
     make_missing_state(items);
     gather(items);
   }
-  run_over(items, &Kernel::update, kept);
-  count_step(items, kept);
+  kept = keep(items);
+  // From here on nothing can fail.
+  if (repeats) {
+    for (std::size_t i = 0; i < parameters_.size(); ++i) ++steps_[i];
+  } else {
+    count_step(items);
+  }
+  run_plan(plan_, &Kernel::update);
 }
 
 void Stepper::traffic(py::handle grads) {
@@ -79,26 +85,25 @@ void Stepper::traffic(py::handle grads) {
   const std::scoped_lock lock(mutex_);
   PyObject* const* items = items_of(in_order, names_);
   if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
-  run_over(items, &Kernel::traffic, kept);
+  kept = keep(items);
+  run_plan(plan_, &Kernel::traffic);
 }
 
-// Nothing can fail any more but keeping the gradients: without the GIL another thread may empty the
-// caller's list.
-void Stepper::run_over(PyObject* const* grads, Loop Kernel::* loop, std::vector<py::object>& kept) {
-  if (releases_gil(plan_.elements())) {
-    const std::size_t count = parameters_.size();
-    kept.reserve(count);
-    for (std::size_t i = 0; i < count; ++i) {
-      kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
-    }
+// References to the gradients where the GIL will be released: another thread may empty the caller's
+// list then.
+std::vector<py::object> Stepper::keep(PyObject* const* grads) const {
+  if (!releases_gil(plan_.elements())) return {};
+  std::vector<py::object> kept;
+  kept.reserve(parameters_.size());
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
   }
-  run_plan(plan_, loop);
+  return kept;
 }
 
-void Stepper::count_step(PyObject* const* grads, const std::vector<py::object>& kept) {
-  const std::size_t count = parameters_.size();
-  for (std::size_t i = 0; i < count; ++i) {
-    if ((kept.empty() ? grads[i] : kept[i].ptr()) == Py_None) continue;
+void Stepper::count_step(PyObject* const* grads) {
+  for (std::size_t i = 0; i < parameters_.size(); ++i) {
+    if (grads[i] == Py_None) continue;
     ++steps_[i];
     parameters_[i].fresh = false;
   }
@@ -145,21 +150,19 @@ void Stepper::find_writable_memory() {
   }
 }
 
-// Throws where a gradient lies in memory that the step may write; otherwise remembers the free
-// stretch around it, where the gradient of the next step most likely lies too.
-void Stepper::check_gradient_memory(std::size_t i, const void* data) {
+// The owner of what a gradient shares memory with and the step may write; if there is none,
+// remembers the free stretch around it, where the gradient of the next step most likely lies too.
+std::optional<std::size_t> Stepper::find_overlap(std::size_t i, const void* gradient) {
   Binding& binding = bindings_[i];
-  const std::uintptr_t begin = address(data);
-  if (binding.is_free(begin)) return;
-  const Interval gradient = interval_of(data, parameters_[i].bytes(), i);
-  Interval free{0, std::numeric_limits<std::uintptr_t>::max(), i};  // where the gradient is empty
-  if (const auto other = writable_.find_overlap(gradient, &free)) {
-    throw_overlap(names_.label("grads", i).text(), *other < parameters_.size()
-                                                       ? names_.label("params", *other).text()
-                                                       : "the optimizer's own state");
+  if (binding.is_free(address(gradient))) return std::nullopt;
+  const std::size_t bytes = parameters_[i].bytes();
+  Interval free{};
+  const auto owner = writable_.find_overlap(interval_of(gradient, bytes, i), &free);
+  if (!owner) {
+    binding.free_begin = free.begin;
+    binding.free_bytes = free.end - bytes + 1 - free.begin;
   }
-  binding.free_begin = free.begin;
-  binding.free_bytes = free.end - parameters_[i].bytes() + 1 - free.begin;
+  return owner;
 }
 
 // Checks everything again and brings the last plan up to date, where nothing is unusual about this
@@ -170,10 +173,11 @@ bool Stepper::refresh(PyObject* const* grads) {
   const PyTypeObject* const plain = &PyArray_Type;
   Piece* piece = plan_.pieces();
   std::uintptr_t last_distance = 0;  // of the gradient before from its parameter
-  for (const Binding& b : bindings_) {
-    PyObject* grad = *grads++;
-    if (!b.accepts(grad, plain)) return false;
-    char* data = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(grad));
+  for (std::size_t i = 0; i < bindings_.size(); ++i) {
+    const Binding& b = bindings_[i];
+    if (!b.accepts(grads[i], plain)) return false;
+    char* data = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(grads[i]));
+    if (!b.is_free(address(data)) && find_overlap(i, data)) return false;
     const std::uintptr_t distance = address(data) - address(b.data);
     if (b.follows && (distance == last_distance) != b.joined) return false;
     last_distance = distance;
@@ -217,7 +221,11 @@ bool Stepper::gather(PyObject* const* grads) {
       require_usable(grad, names_.label("grads", i), {p.dtype, p.shape, names_.label("params", i)},
                      Access::read);
     }
-    check_gradient_memory(i, data_of(grad));
+    if (const auto owner = find_overlap(i, data_of(grad))) {
+      throw_overlap(names_.label("grads", i).text(), *owner < parameters_.size()
+                                                         ? names_.label("params", *owner).text()
+                                                         : "the optimizer's own state");
+    }
 
     // Most parameters are at the same step and share one set of coefficients.
     const Kernel& kernel = rule_.kernel(p.dtype);

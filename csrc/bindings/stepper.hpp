@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -67,10 +68,10 @@ class Stepper {
   bool follows_previous(std::size_t i) const;
   void find_parameters(PyObject* const* grads);
   void find_writable_memory();
-  void check_gradient_memory(std::size_t i, const void* data);
+  std::optional<std::size_t> find_overlap(std::size_t i, const void* gradient);
   void make_missing_state(PyObject* const* grads);
-  void run_over(PyObject* const* grads, Loop Kernel::* loop, std::vector<py::object>& kept);
-  void count_step(PyObject* const* grads, const std::vector<py::object>& kept);
+  std::vector<py::object> keep(PyObject* const* grads) const;
+  void count_step(PyObject* const* grads);
 
   std::vector<Parameter> parameters_;
   std::vector<Binding> bindings_;

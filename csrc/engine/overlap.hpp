@@ -29,11 +29,12 @@ class DisjointIntervals {
   std::optional<std::pair<std::size_t, std::size_t>> assign(std::vector<Interval> intervals);
 
   // The owner of an interval that overlaps this one, if there is any; if not, and free is given,
-  // it becomes the whole free stretch around it.
+  // it becomes the whole free stretch around it, all memory where the wanted one is empty.
   std::optional<std::size_t> find_overlap(const Interval& wanted, Interval* free = nullptr) const;
 
  private:
   std::vector<Interval> sorted_;
+  std::vector<std::uintptr_t> ends_;  // of those, close together for the search
 };
 
 }  // namespace fusedopt
