@@ -5,6 +5,7 @@ from . import functional, reference
 from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
 from ._core import __version__
 from .adam import Adam, AdamW
+from .flat import flat_views
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .sgd import SGD
@@ -16,6 +17,7 @@ __all__ = [
     "Optimizer",
     "RMSprop",
     "__version__",
+    "flat_views",
     "functional",
     "get_num_threads",
     "reference",

@@ -4,12 +4,12 @@ Arguments are named as in `fusedopt`, so that one dict of hyperparameters makes 
 floats don't widen float32 arrays, so all arithmetic stays in the dtype of the parameters.
 """
 
-from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-Arrays = Sequence[npt.NDArray[np.float32]]
+from ..contest import Contestant, WithOptimizer
+from ..workloads import RULES, Arrays
 
 
 class SGD:
@@ -116,3 +116,13 @@ class AdamW(Adam):
         for p in self.params:
             p *= 1 - self.lr * self.weight_decay
         super().step(grads)
+
+
+_CLASSES: dict[str, Any] = {"SGD": SGD, "RMSprop": RMSprop, "Adam": Adam, "AdamW": AdamW}
+
+
+def make(variant: str, rule: str, params: Arrays, grads: Arrays) -> Contestant:
+    """Return an optimizer over copies of the parameters."""
+    name, options = RULES[rule]
+    own = [p.copy() for p in params]
+    return WithOptimizer(_CLASSES[name](own, **options), own, grads)

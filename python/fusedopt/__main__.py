@@ -1,0 +1,52 @@
+"""Command line: ``python -m fusedopt info`` and ``python -m fusedopt bench``."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from . import show_config
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run a command; return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m fusedopt")
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("info", help="show how fusedopt was built and what it runs on")
+    bench = commands.add_parser(
+        "bench",
+        help="compare its speed with memory's and with other libraries'",
+        description="Compares, in turn and in one process, a step of fusedopt with the movement of "
+        "its memory alone and with other libraries. Takes some twenty minutes, with --quick two. "
+        "Needs the extra 'bench'; the extra 'peers' brings the libraries.",
+    )
+    bench.add_argument(
+        "--quick", action="store_true", help="no large arrays, nothing that compiles, fewer rounds"
+    )
+    bench.add_argument("--plot", type=Path, metavar="FILE", help="draw the results, as .png or .svg")
+    bench.add_argument("--json", type=Path, metavar="FILE", help="save the results")
+    options = parser.parse_args(arguments)
+    if options.command == "info":
+        show_config()
+        return 0
+    for path in (options.plot, options.json):
+        if path is not None and not path.resolve().parent.is_dir():
+            bench.error(f"{path}: there is no such folder")
+    try:
+        from rich.console import Console
+
+        from ._bench import plots, report
+    except ModuleNotFoundError as error:
+        print(f"{error}; pip install 'fusedopt[bench]' brings it", file=sys.stderr)
+        return 1
+    console = Console()
+    results, missing = report.run(quick=options.quick, console=console)
+    report.show(results, missing, console)
+    if options.json is not None:
+        report.save_json(options.json, results, missing)
+    if options.plot is not None:
+        plots.save(options.plot, results)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,58 @@
+"""The machine that figures come from."""
+
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+_CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
+
+
+def processor() -> str:
+    """Return the processor's name."""
+    try:
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    except OSError:
+        pass  # not Linux: less is known
+    return platform.processor() or platform.machine()
+
+
+def caches() -> dict[str, int]:
+    """Return the bytes of each data cache that one core sees, by level; empty where unknown."""
+    found = {}
+    for index in sorted(_CACHES.glob("index*")):
+        if (index / "type").read_text().strip() != "Instruction":
+            size = (index / "size").read_text().strip()
+            found["L" + (index / "level").read_text().strip()] = int(size[:-1]) * _UNITS[size[-1]]
+    return found
+
+
+def last_level_cache() -> int:
+    """Return its bytes, or a large guess where it is unknown."""
+    return max(caches().values(), default=64 << 20)
+
+
+def available_memory() -> int:
+    """Return the bytes of memory that are free, or a small guess where that is unknown."""
+    try:
+        for line in Path("/proc/meminfo").read_text().splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    except OSError:
+        pass  # not Linux: less is known
+    return 4 << 30
+
+
+def describe() -> dict[str, Any]:
+    """Return what a reader of figures wants to know."""
+    return {
+        "processor": processor(),
+        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "caches": caches(),
+        "memory available": available_memory(),
+        "system": f"{platform.system()} {platform.release()}",
+        "python": platform.python_version(),
+    }

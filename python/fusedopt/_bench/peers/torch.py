@@ -1,0 +1,49 @@
+"""torch.optim: fused, foreach, default (a loop over tensors), and compiled."""
+
+from typing import Any
+
+import torch
+
+from ..contest import Contestant
+from ..workloads import RULES, Arrays
+
+_VARIANTS: dict[str, dict[str, bool]] = {
+    "fused": {"fused": True},
+    "foreach": {"foreach": True},
+    "default": {"foreach": False},
+    "compile": {"foreach": True},  # as torch's documentation of compiled optimizers has it
+}
+
+
+class Torch(Contestant):
+    def __init__(self, variant: str, rule: str, params: Arrays, grads: Arrays) -> None:
+        super().__init__(grads)
+        name, options = RULES[rule]
+        self.tensors = [torch.tensor(p, requires_grad=True) for p in params]
+        self.renew([g.copy() for g in grads])  # foreach with Nesterov writes into gradients
+        optimizer: Any = getattr(torch.optim, name)
+        self.optimizer = optimizer(self.tensors, **options, **_VARIANTS[variant])
+        self._step = self.optimizer.step
+        if variant == "compile":
+            torch.compiler.reset()  # it remembers, and limits, what it compiled for others
+            self._step = torch.compile(self.optimizer.step)
+
+    def step(self) -> None:
+        self._step()
+
+    def renew(self, grads: Arrays) -> None:
+        for tensor, g in zip(self.tensors, grads, strict=True):
+            tensor.grad = torch.from_numpy(g)
+
+    def params(self) -> Arrays:
+        return [tensor.detach().numpy() for tensor in self.tensors]
+
+
+def make(variant: str, rule: str, params: Arrays, grads: Arrays) -> Contestant:
+    """Return an optimizer over copies of the parameters."""
+    return Torch(variant, rule, params, grads)
+
+
+def set_threads(count: int) -> None:
+    """Set how many threads torch uses."""
+    torch.set_num_threads(count)

@@ -1,0 +1,73 @@
+"""Plots of the report: bandwidth against size, and how many times as long others take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+
+from .paired import Paired
+from .rows import Row
+from .workloads import STREAMS, bytes_moved, elements_of
+
+_OURS, _ROOF, _LOSS = "#1f6f8b", "#b0b0b0", "#c8553d"
+
+
+def save(path: Path, results: list[tuple[Row, Paired]]) -> None:
+    """Draw everything that was measured on the most threads into one file."""
+    threads = max((row.threads for row, _ in results), default=1)
+    rooflines = [(r, p) for r, p in results if r.section == "traffic roofline"]
+    bars = [
+        (r, p)
+        for r, p in results
+        if r.section in ("one array", "lists of arrays") and r.threads == threads and not r.fresh
+    ]
+    rows = 2
+    height = 2.6 * rows + 0.24 * len(bars) + 1.2
+    figure = Figure(figsize=(12, height), layout="constrained")
+    top, bottom = figure.subfigures(2, 1, height_ratios=[2.6 * rows, 0.24 * len(bars) + 1.2])
+    _bandwidths(top, [x for x in rooflines if x[0].threads == threads], threads)
+    _bars(bottom.subplots(), bars, threads)
+    figure.savefig(path, dpi=120)
+
+
+def _bandwidths(figure: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
+    axes = figure.subplots(2, 4, sharex=True, sharey=True)
+    for axis, rule in zip(axes.flat, STREAMS, strict=True):
+        for dtype, style in (("float32", "-"), ("float64", "--")):
+            points = [(r, p) for r, p in results if (r.rule, r.dtype) == (rule, dtype)]
+            sizes = [elements_of(r.workload) for r, _ in points]
+            moved = [bytes_moved(rule, n, dtype) / 1e9 for n in sizes]
+            for times, color, name in (
+                ([p.ours for _, p in points], _ROOF, "memory alone"),
+                ([p.theirs for _, p in points], _OURS, "step"),
+            ):
+                speeds = [b / t for b, t in zip(moved, times, strict=True)]
+                axis.plot(sizes, speeds, style, color=color, marker=".", label=f"{name}, {dtype}")
+        axis.set_title(rule, fontsize="medium")
+        axis.set_xscale("log")
+        axis.set_yscale("log")
+        axis.grid(alpha=0.3)
+    figure.supxlabel("elements of one array")
+    figure.supylabel("GB/s")
+    figure.suptitle(f"Memory that a step moves per second, {_number(threads)}")
+    axes.flat[0].legend(fontsize="x-small")
+
+
+def _bars(axis: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
+    names = [f"{r.rule}, {r.workload}, {r.rival}" for r, _ in results]
+    ratios = [p.ratio for _, p in results]
+    colors = [_OURS if ratio >= 1 else _LOSS for ratio in ratios]
+    bars = axis.barh(range(len(names)), ratios, color=colors, left=0)
+    axis.bar_label(bars, [f"{ratio:.3g}" for ratio in ratios], padding=3, fontsize="small")
+    axis.set_yticks(range(len(names)), names, fontsize="small")
+    axis.invert_yaxis()
+    axis.set_xscale("log")
+    axis.set_xlim(0.5, max([2.0, *ratios]) * 2)
+    axis.axvline(1, color="black", linewidth=1)
+    axis.set_title(f"Times as long as fusedopt's step, {_number(threads)}")
+
+
+def _number(threads: int) -> str:
+    return f"{threads} thread" + ("" if threads == 1 else "s")

@@ -1,0 +1,141 @@
+"""The report: runs all rows, shows them as they come, and keeps them."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+import fusedopt
+
+from . import machine
+from .paired import Paired
+from .peers import MissingPeerError
+from .rows import Row, Scope, all_rows
+from .workloads import bytes_moved, elements_of
+
+Results = list[tuple[Row, Paired]]
+
+
+def run(*, quick: bool, console: Console) -> tuple[Results, dict[str, str]]:
+    """Measure every row; also return which peers are missing, and why."""
+    threads = fusedopt.get_num_threads()
+    scope = Scope(threads=(1, threads) if threads > 1 else (1,), quick=quick)
+    rows = list(all_rows(scope))
+    results: Results = []
+    missing: dict[str, str] = {}
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
+    try:
+        with Progress(*columns, TimeElapsedColumn(), console=console, transient=True) as progress:
+            task = progress.add_task("", total=len(rows))
+            for row in rows:
+                about = f"{row.rule}, {row.workload}, {row.rival or 'alone'}"
+                progress.update(task, description=about[:48].ljust(48))
+                if row.rival not in missing:
+                    fusedopt.set_num_threads(row.threads)
+                    try:
+                        results.append((row, row.measure(0.3 if quick else 1.5)))
+                    except MissingPeerError as error:
+                        missing[row.rival] = str(error)
+                progress.advance(task)
+    finally:
+        fusedopt.set_num_threads(threads)
+    return results, missing
+
+
+def show(results: Results, missing: dict[str, str], console: Console) -> None:
+    """Print a table for each section, wins and losses alike."""
+    for section in dict.fromkeys(row.section for row, _ in results):
+        console.print(_table(section, [(r, p) for r, p in results if r.section == section]))
+    for reason in missing.values():
+        console.print(f"skipped: {reason}")
+    bounded = [(row, pair) for row, pair in results if row.goal]
+    fallen = [(row, pair) for row, pair in bounded if not _is_met(row, pair)]
+    console.print(f"{len(bounded) - len(fallen)} of {len(bounded)} goals reached")
+
+
+def _table(section: str, results: Results) -> Table:
+    roofline, in_time = section == "traffic roofline", results[0][0].in_time
+    table = Table(title=section, title_justify="left", title_style="bold")
+    for name in ("rule", "elements" if roofline else "parameters", "threads"):
+        table.add_column(name, justify="right" if name == "threads" else "left")
+    if not roofline:
+        table.add_column("against")
+    table.add_column("fusedopt", justify="right")
+    if not in_time:
+        table.add_column("roofline" if roofline else "theirs", justify="right")
+        table.add_column("times as long" + ("" if roofline else " as fusedopt"), justify="right")
+    if roofline:
+        table.add_column("GB/s", justify="right")
+    table.add_column("goal", justify="right")
+    for row, pair in results:
+        mine, theirs = (pair.theirs, pair.ours) if roofline else (pair.ours, pair.theirs)
+        rule = f"{row.rule}, {row.dtype}" if roofline else row.rule
+        workload = f"{int(row.workload):,}" if roofline else row.workload
+        cells = [rule, workload, str(row.threads)]
+        if not roofline:
+            cells.append(row.rival + (", fresh gradients" if row.fresh else ""))
+        cells.append(in_units(mine))
+        if not in_time:
+            cells += [in_units(theirs), f"{pair.ratio:.2f} ({pair.low:.2f} to {pair.high:.2f})"]
+        if roofline:
+            moved = bytes_moved(row.rule, elements_of(row.workload), row.dtype)
+            cells.append(f"{moved / mine / 1e9:.1f}")
+        cells.append(_verdict(row, pair))
+        lost = not in_time and not roofline and row.section != "values" and pair.ratio < 1
+        table.add_row(*cells, style="red" if lost else None)
+    return table
+
+
+def in_units(seconds: float) -> str:
+    """Return a time with three digits and the unit that fits."""
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds:.0f} s"
+    return f"{seconds / 1e-9:.3g} ns"
+
+
+def _is_met(row: Row, pair: Paired) -> bool:
+    return row.goal is None or row.goal.is_met_by(row.figure(pair))
+
+
+def _verdict(row: Row, pair: Paired) -> str:
+    if row.goal is None:
+        return ""
+    bound = in_units(row.goal.bound) if row.in_time else f"{row.goal.bound:g}"
+    sign = "≤" if row.goal.at_most else "≥"
+    return f"{sign} {bound} " + ("[green]yes" if _is_met(row, pair) else "[red]no")
+
+
+def as_json(results: Results, missing: dict[str, str]) -> dict[str, Any]:
+    """Return everything as plain data; times are seconds per step, medians."""
+    return {
+        "machine": machine.describe(),
+        "fusedopt": fusedopt.show_config(mode="dict"),
+        "rows": [
+            {
+                "section": row.section,
+                "rule": row.rule,
+                "dtype": row.dtype,
+                "parameters": row.workload,
+                "against": row.rival,
+                "threads": row.threads,
+                "fresh gradients": row.fresh,
+                **asdict(pair),
+                "goal": None if row.goal is None else asdict(row.goal),
+                "reached": _is_met(row, pair) if row.goal else None,
+            }
+            for row, pair in results
+        ],
+        "skipped": missing,
+    }
+
+
+def save_json(path: Path, results: Results, missing: dict[str, str]) -> None:
+    """Write the results to a file."""
+    path.write_text(json.dumps(as_json(results, missing), indent=1) + "\n", encoding="utf-8")
