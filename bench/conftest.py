@@ -1,11 +1,26 @@
-"""How the results are shown."""
+"""What is run, and how the results are shown."""
 
 from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import pytest
 
 import fusedopt
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--full", action="store_true", help="measure every size, list, dtype and peer (hours)"
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--full"):
+        return
+    left_out = [item for item in items if item.get_closest_marker("full")]
+    config.hook.pytest_deselected(items=left_out)
+    items[:] = [item for item in items if not item.get_closest_marker("full")]
 
 
 def pytest_report_header() -> str:

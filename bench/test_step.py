@@ -1,114 +1,90 @@
-"""The time of one optimizer step: fusedopt, its readable reference, and everyday NumPy."""
+"""The time of one optimizer step: every rule, over many sizes, beside other libraries."""
 
-from functools import cache, lru_cache
-from types import ModuleType
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 import fusedopt
-from fusedopt import reference
+from fusedopt._bench.contest import Contestant, Roofline, make_fusedopt, make_reference
+from fusedopt._bench.peers import PEERS, MissingPeerError, check_peer, make_peer
+from fusedopt._bench.workloads import RULES, gradients, weights
 
-from . import naive
+SIZES = ["1e2", "1e3", "1e4", "1e5", "1e6", "1e7", "6.4e7"]
+LISTS = ["MLP", "1000x16", "1000x256", "ResNet-50", "GPT-2"]
 
-Arrays = list[npt.NDArray[np.float32]]
+IMPLEMENTATIONS = ["fusedopt", "roofline", "reference", *PEERS]
 
-IMPLEMENTATIONS: dict[str, ModuleType] = {
-    "fusedopt": fusedopt,
-    "reference": reference,
-    "naive": naive,
+#: What is measured without ``--full``: a table for each rule and workload that takes a moment.
+USUAL = {
+    "workload": {"1e3", "1e5", "1e7", "MLP", "1000x16"},
+    "dtype": {"float32"},
+    "implementation": set(IMPLEMENTATIONS) - {"torch.compile"},
 }
 
-#: The class, by its name in each implementation, and its hyperparameters.
-OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
-    "SGD": ("SGD", {"lr": 0.01}),
-    "momentum": ("SGD", {"lr": 0.01, "momentum": 0.9}),
-    "Nesterov": ("SGD", {"lr": 0.01, "momentum": 0.9, "nesterov": True}),
-    "RMSprop": ("RMSprop", {}),
-    "RMSprop-centered": ("RMSprop", {"centered": True}),
-    "Adam": ("Adam", {}),
-    "AMSGrad": ("Adam", {"amsgrad": True}),
-    "AdamW": ("AdamW", {}),
-}
 
-#: The shapes of the parameters, all float32.
-WORKLOADS: dict[str, list[tuple[int, ...]]] = {
-    "1k": [(1_000,)],
-    "100k": [(100_000,)],
-    "10M": [(10_000_000,)],
-    # 64-100-100-10, as for 8x8 images of digits: 17,610 elements.
-    "MLP": [(64, 100), (100,), (100, 100), (100,), (100, 10), (10,)],
-}
-
-#: More than one, as state is zero in the first and its decay shows only later.
-CHECKED_STEPS = 3
+def cases() -> list[Any]:
+    """Return all that there is to measure: the implementations of one table in a row."""
+    found = []
+    for rule in RULES:
+        for workload in [*SIZES, *LISTS]:
+            for dtype in ("float32", "float64"):
+                for implementation in IMPLEMENTATIONS:
+                    peer = PEERS.get(implementation)
+                    if peer and not (rule in peer.rules and dtype in peer.dtypes):
+                        continue
+                    case = (rule, workload, dtype, implementation)
+                    values = dict(zip(("rule", "workload", "dtype"), case, strict=False))
+                    values["implementation"] = implementation
+                    usual = all(values[key] in some for key, some in USUAL.items())
+                    marks = [] if usual else [pytest.mark.full]
+                    found.append(pytest.param(*case, marks=marks, id="-".join(case)))
+    return found
 
 
-# From top to bottom, the first varies fastest: the implementations of one table run in a row.
-@pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("workload", WORKLOADS)
-@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(("rule", "workload", "dtype", "implementation"), cases())
 def test_step(
-    benchmark: BenchmarkFixture, optimizer: str, workload: str, implementation: str
+    benchmark: BenchmarkFixture, rule: str, workload: str, dtype: str, implementation: str
 ) -> None:
-    params = [p.copy() for p in initial_params(workload)]
-    opt = make(implementation, optimizer, params)
-
-    # What is timed is this very object, once it has proved right.
-    for step in range(CHECKED_STEPS):
-        opt.step(gradients(workload, step))
-    for p, right in zip(params, params_after_checked_steps(optimizer, workload), strict=True):
-        if implementation == "naive":  # the order of operations is its own
-            np.testing.assert_allclose(p, right, rtol=1e-6, atol=1e-7)
-        else:
-            np.testing.assert_array_equal(p, right)
-
+    try:
+        if implementation in PEERS:
+            check_peer(implementation, rule, dtype)
+        contestant = make(implementation, rule, workload, dtype)
+    except MissingPeerError as error:
+        pytest.skip(str(error))
+    benchmark.group = f"{rule}, {workload}, {dtype}"
+    benchmark.extra_info["threads"] = fusedopt.get_num_threads()
     # Every round repeats a step on the same arrays, with state that exists. That is the step alone,
     # at its best: in training, arrays that fit in a cache may have left it since the last step.
-    # Repeating one gradient changes no timing, as no step branches on values.
-    before = [p.copy() for p in params]
-    benchmark.group = f"{optimizer}, {workload}"
-    benchmark.extra_info["threads"] = fusedopt.get_num_threads()
-    benchmark(opt.step, gradients(workload, CHECKED_STEPS))
-    for p, old in zip(params, before, strict=True):
+    contestant.run(1)
+    before = [p.copy() for p in contestant.params()]
+    benchmark(step_of(contestant))
+    moved = implementation != "roofline"
+    for p, old in zip(contestant.params(), before, strict=True):
         assert np.isfinite(p).all()
-        assert (p != old).mean() > 0.99  # a few may have moved by less than their precision
+        assert (p != old).any() == moved
 
 
-def make(implementation: str, optimizer: str, params: Arrays) -> Any:
-    name, hyperparameters = OPTIMIZERS[optimizer]
-    return getattr(IMPLEMENTATIONS[implementation], name)(params, **hyperparameters)
+def make(implementation: str, rule: str, workload: str, dtype: str) -> Contestant:
+    params, grads = weights(workload, dtype), gradients(workload, dtype)
+    if implementation == "reference":
+        return make_reference(rule, params, grads)
+    if implementation in PEERS:
+        return make_peer(implementation, rule, params, grads, fusedopt.get_num_threads())
+    ours = make_fusedopt(rule, params, grads)
+    ours.run(1)  # the roofline goes over its state
+    return Roofline(ours) if implementation == "roofline" else ours
 
 
-@cache
-def initial_params(workload: str) -> Arrays:
-    """Return weights of about 0.1."""
-    rng = np.random.default_rng(0)
-    return [rng.normal(scale=0.1, size=shape).astype(np.float32) for shape in WORKLOADS[workload]]
+def step_of(contestant: Contestant) -> Any:
+    """Return what takes one step from begin to end."""
+    step = contestant.bare_step()
+    if type(contestant).finish is Contestant.finish:
+        return step
 
+    def whole_step() -> None:
+        step()
+        contestant.finish()
 
-@cache
-def gradients(workload: str, step: int) -> Arrays:
-    """Return gradients of both signs and 0.1 to 0.6 in size, a tenth of that in each next step.
-
-    They shrink for AMSGrad, which is Adam as long as second moments grow.
-    """
-    rng = np.random.default_rng(1 + step)
-    grads = [rng.random(shape, np.float32) - np.float32(0.5) for shape in WORKLOADS[workload]]
-    for g in grads:
-        g += np.copysign(np.float32(0.1), g)  # none is zero
-        g *= np.float32(0.1**step)
-        g.setflags(write=False)  # tests share them
-    return grads
-
-
-@lru_cache(maxsize=1)  # one is enough in the order of the tests, and the largest take 40 MB
-def params_after_checked_steps(optimizer: str, workload: str) -> Arrays:
-    params = [p.copy() for p in initial_params(workload)]
-    opt = make("reference", optimizer, params)
-    for step in range(CHECKED_STEPS):
-        opt.step(gradients(workload, step))
-    return params
+    return whole_step

@@ -110,7 +110,7 @@ def test_gradients_that_move_between_parameters() -> None:
     for step in range(20):
         values = random_arrays(step, np.float32, [(16,)] * 100)
         grads = []
-        for value in values:  # in the gaps: in the same row, or in the next
+        for _ in values:  # in the gaps: in the same row, or in the next
             row, column = 2 * rng.integers(100) + rng.integers(2), 16 * rng.integers(1, 4)
             grads.append(block[row, column : column + 16])
         for g, value in zip(grads, values, strict=True):

@@ -51,8 +51,8 @@ std::size_t Arena::stride(std::size_t bytes) { return bytes < page / 2 ? cache_l
 void* Arena::take(std::size_t bytes, const void* beside, int stream) {
   std::uintptr_t wanted = 0;
   if (stride(bytes) == page) {
-    wanted = reinterpret_cast<std::uintptr_t>(beside) +
-             static_cast<std::size_t>(stream) * (page / 4);
+    wanted =
+        reinterpret_cast<std::uintptr_t>(beside) + static_cast<std::size_t>(stream) * (page / 4);
   }
   const auto at = reinterpret_cast<std::uintptr_t>(next_);
   next_ += (wanted - at) % stride(bytes);

@@ -22,7 +22,9 @@ def main(arguments: list[str] | None = None) -> int:
     bench.add_argument(
         "--quick", action="store_true", help="no large arrays, nothing that compiles, fewer rounds"
     )
-    bench.add_argument("--plot", type=Path, metavar="FILE", help="draw the results, as .png or .svg")
+    bench.add_argument(
+        "--plot", type=Path, metavar="FILE", help="draw the results, as .png or .svg"
+    )
     bench.add_argument("--json", type=Path, metavar="FILE", help="save the results")
     options = parser.parse_args(arguments)
     if options.command == "info":
@@ -38,7 +40,8 @@ def main(arguments: list[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         print(f"{error}; pip install 'fusedopt[bench]' brings it", file=sys.stderr)
         return 1
-    console = Console()
+    # Where nothing says how wide it is, as in a file: as wide as the tables.
+    console = Console() if sys.stdout.isatty() else Console(width=120)
     results, missing = report.run(quick=options.quick, console=console)
     report.show(results, missing, console)
     if options.json is not None:

@@ -50,7 +50,7 @@ def flat_views(
     flat : array
         One-dimensional, aligned to 64 bytes.
     views : list of arrays, or dict of names and arrays
-        In the order of ``shapes``. What is written into one is in ``flat``, and the other way round.
+        In the order of ``shapes``. What is written into one is in ``flat``, and vice versa.
 
     Raises
     ------

@@ -50,7 +50,9 @@ def describe() -> dict[str, Any]:
     """Return what a reader of figures wants to know."""
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        "cores": len(os.sched_getaffinity(0))
+        if hasattr(os, "sched_getaffinity")
+        else os.cpu_count(),
         "caches": caches(),
         "memory available": available_memory(),
         "system": f"{platform.system()} {platform.release()}",

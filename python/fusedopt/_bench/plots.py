@@ -26,7 +26,8 @@ def save(path: Path, results: list[tuple[Row, Paired]]) -> None:
     rows = 2
     height = 2.6 * rows + 0.24 * len(bars) + 1.2
     figure = Figure(figsize=(12, height), layout="constrained")
-    top, bottom = figure.subfigures(2, 1, height_ratios=[2.6 * rows, 0.24 * len(bars) + 1.2])
+    parts: Any = figure.subfigures(2, 1, height_ratios=[2.6 * rows, 0.24 * len(bars) + 1.2])
+    top, bottom = parts
     _bandwidths(top, [x for x in rooflines if x[0].threads == threads], threads)
     _bars(bottom.subplots(), bars, threads)
     figure.savefig(path, dpi=120)

@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from rich import box
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -61,28 +62,31 @@ def show(results: Results, missing: dict[str, str], console: Console) -> None:
 
 def _table(section: str, results: Results) -> Table:
     roofline, in_time = section == "traffic roofline", results[0][0].in_time
-    table = Table(title=section, title_justify="left", title_style="bold")
-    for name in ("rule", "elements" if roofline else "parameters", "threads"):
-        table.add_column(name, justify="right" if name == "threads" else "left")
+    table = Table(title=section, title_justify="left", title_style="bold", box=box.SIMPLE_HEAD)
+    names = {"rule": "left", "elements" if roofline else "parameters": "right", "threads": "right"}
     if not roofline:
-        table.add_column("against")
-    table.add_column("fusedopt", justify="right")
+        names["against"] = "left"
+    names["fusedopt"] = "right"
     if not in_time:
-        table.add_column("roofline" if roofline else "theirs", justify="right")
-        table.add_column("times as long" + ("" if roofline else " as fusedopt"), justify="right")
+        names["roofline" if roofline else "theirs"] = "right"
+        names["ratio (quartiles)"] = "right"
     if roofline:
-        table.add_column("GB/s", justify="right")
-    table.add_column("goal", justify="right")
+        names["GB/s"] = "right"
+    for name, side in (names | {"goal": "right"}).items():
+        table.add_column(name, justify="right" if side == "right" else "left", no_wrap=True)
     for row, pair in results:
         mine, theirs = (pair.theirs, pair.ours) if roofline else (pair.ours, pair.theirs)
         rule = f"{row.rule}, {row.dtype}" if roofline else row.rule
         workload = f"{int(row.workload):,}" if roofline else row.workload
         cells = [rule, workload, str(row.threads)]
         if not roofline:
-            cells.append(row.rival + (", fresh gradients" if row.fresh else ""))
+            cells.append(row.rival + (", fresh" if row.fresh else ""))
         cells.append(in_units(mine))
         if not in_time:
-            cells += [in_units(theirs), f"{pair.ratio:.2f} ({pair.low:.2f} to {pair.high:.2f})"]
+            cells += [
+                in_units(theirs),
+                f"{_digits(pair.ratio)} ({_digits(pair.low)}, {_digits(pair.high)})",
+            ]
         if roofline:
             moved = bytes_moved(row.rule, elements_of(row.workload), row.dtype)
             cells.append(f"{moved / mine / 1e9:.1f}")
@@ -90,6 +94,10 @@ def _table(section: str, results: Results) -> Table:
         lost = not in_time and not roofline and row.section != "values" and pair.ratio < 1
         table.add_row(*cells, style="red" if lost else None)
     return table
+
+
+def _digits(ratio: float) -> str:
+    return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def in_units(seconds: float) -> str:

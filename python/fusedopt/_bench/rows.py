@@ -205,14 +205,10 @@ def _rooflines(scope: Scope, threads: int) -> Iterator[Row]:
             goal = None if scope.quick or elements != largest else Goal(1.03, at_most=True)
             workload = f"{elements}"
             measure = partial(_measure_roofline, rule, dtype, workload, threads)
-            yield Row(
-                "traffic roofline", rule, dtype, workload, "roofline", threads, measure, goal
-            )
+            yield Row("traffic roofline", rule, dtype, workload, "roofline", threads, measure, goal)
 
 
-def _measure_roofline(
-    rule: str, dtype: str, workload: str, threads: int, seconds: float
-) -> Paired:
+def _measure_roofline(rule: str, dtype: str, workload: str, threads: int, seconds: float) -> Paired:
     """Return what moving memory alone takes as ours, and the step as theirs."""
     ours = make_fusedopt(rule, weights(workload, dtype), gradients(workload, dtype))
     ours.run(1)

@@ -4,6 +4,7 @@ Its other optimizers follow other equations than the rest here.
 """
 
 import time
+
 from autograd.misc import optimizers
 
 from ..contest import Contestant

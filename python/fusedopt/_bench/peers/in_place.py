@@ -3,7 +3,7 @@
 Long arrays are worked on in blocks that stay in the cache, so that memory is gone over once.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -35,7 +35,8 @@ class InPlace:
     ) -> None:
         self.lr, self.momentum, self.nesterov = lr, momentum, nesterov
         self.centered, self.amsgrad, self.weight_decay = centered, amsgrad, weight_decay
-        self.update = {"SGD": self.sgd, "RMSprop": self.rmsprop}.get(rule, self.adam)
+        updates: dict[str, Callable[..., None]] = {"SGD": self.sgd, "RMSprop": self.rmsprop}
+        self.update = updates.get(rule, self.adam)
         self.t = 0
         self.flat = [p.reshape(-1) for p in params]
         self.states = [[np.zeros_like(p) for _ in range(3)] for p in self.flat]

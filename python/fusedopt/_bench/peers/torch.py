@@ -1,5 +1,6 @@
 """torch.optim: fused, foreach, default (a loop over tensors), and compiled."""
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -30,6 +31,10 @@ class Torch(Contestant):
 
     def step(self) -> None:
         self._step()
+
+    def bare_step(self) -> Callable[[], object]:
+        step: Callable[[], object] = self._step
+        return step
 
     def renew(self, grads: Arrays) -> None:
         for tensor, g in zip(self.tensors, grads, strict=True):
