@@ -20,6 +20,9 @@ from .peers import MissingPeerError
 from .rows import Row, Scope, all_rows
 from .workloads import bytes_moved, elements_of
 
+#: How long a row may take, by whether the report is quick.
+SECONDS = {True: 0.3, False: 1.5}
+
 Results = list[tuple[Row, Paired]]
 
 
@@ -40,7 +43,7 @@ def run(*, quick: bool, console: Console) -> tuple[Results, dict[str, str]]:
                 if row.rival not in missing:
                     fusedopt.set_num_threads(row.threads)
                     try:
-                        results.append((row, row.measure(0.3 if quick else 1.5)))
+                        results.append((row, row.measure(SECONDS[quick])))
                     except MissingPeerError as error:
                         missing[row.rival] = str(error)
                 progress.advance(task)
@@ -54,7 +57,7 @@ def show(results: Results, missing: dict[str, str], console: Console) -> None:
     for section in dict.fromkeys(row.section for row, _ in results):
         console.print(_table(section, [(r, p) for r, p in results if r.section == section]))
     for reason in missing.values():
-        console.print(f"skipped: {reason}")
+        console.print(f"skipped: {reason}", markup=False)  # an extra is in square brackets
     bounded = [(row, pair) for row, pair in results if row.goal]
     fallen = [(row, pair) for row, pair in bounded if not _is_met(row, pair)]
     console.print(f"{len(bounded) - len(fallen)} of {len(bounded)} goals reached")
