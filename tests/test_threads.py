@@ -12,7 +12,7 @@ import fusedopt
 from cases import Case, assert_same, copies, random_arrays
 from subprocesses import output_of
 
-HAS_OPENMP = fusedopt.show_config(mode="dict")["OpenMP"] is not None
+THREADING = fusedopt.show_config(mode="dict")["threading"]
 LARGE = 200_000  # elements: more than stay on the calling thread
 
 
@@ -45,7 +45,7 @@ SHOW_THREADS = "import fusedopt; print(fusedopt.get_num_threads())"
 
 
 def test_omp_num_threads_is_honoured() -> None:
-    assert output_of(SHOW_THREADS, OMP_NUM_THREADS="3") == ("3" if HAS_OPENMP else "1")
+    assert output_of(SHOW_THREADS, OMP_NUM_THREADS="3") == ("3" if THREADING else "1")
 
 
 @pytest.mark.parametrize("garbage", ["many", "-2", "0", "", "1e3", "2,x", "99999999999999999999"])
@@ -71,7 +71,7 @@ for threads in (1, 3):
     counts.append(len(os.listdir("/proc/self/task")))
 print(counts[1] - counts[0])
 """
-    assert output_of(code) == ("2" if HAS_OPENMP else "0")
+    assert output_of(code) == ("2" if THREADING else "0")
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
