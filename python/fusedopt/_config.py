@@ -97,8 +97,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     -------
     dict or None
         With ``mode="dict"``: ``"version"``; ``"compiler"``; ``"instruction sets"``, a dict of those
-        ``"built"``, those ``"available"`` on this machine and the one ``"active"``; ``"threading"``,
-        whether the build has threads; ``"threads"``; ``"flush denormals"``.
+        ``"built"``, those ``"available"`` on this machine and the one ``"active"``;
+        ``"threading"``, whether the build has threads; ``"threads"``; ``"flush denormals"``.
 
     Raises
     ------
