@@ -20,7 +20,8 @@ constexpr int team_of(std::uint64_t state) { return static_cast<int>((state & te
 constexpr bool nobody_inside(std::uint64_t state) { return (state & inside_mask) == 0; }
 
 // To wake a thread costs the caller some microseconds, and it comes some microseconds later. For
-// fewer chunks than this that doesn't pay, unless there are more such jobs to come.
+// fewer chunks than this that doesn't pay, unless jobs follow one another so fast that it then
+// stays awake.
 constexpr std::int64_t worth_waking = 16;
 
 // Threads that are made during its lifetime get no signals: those are for Python's threads.
@@ -50,11 +51,19 @@ class ScopedNoSignals {
 
 bool Pool::run(std::int64_t count, int threads, RangeTask task, const void* context) noexcept {
   if (busy_.exchange(true)) return false;
-  const int team = grow(static_cast<int>(std::min<std::int64_t>(threads, count)));
-  if (team < 2) {
-    busy_.store(false, std::memory_order_release);
-    return false;
+  using Clock = std::chrono::steady_clock;
+  if (count >= worth_waking || Clock::now() - last_end_ < spin_time) {
+    share(count, grow(static_cast<int>(std::min<std::int64_t>(threads, count))), task, context);
+  } else {
+    task(context, 0, count);
   }
+  last_end_ = Clock::now();
+  busy_.store(false, std::memory_order_release);
+  return true;
+}
+
+void Pool::share(std::int64_t count, int team, RangeTask task, const void* context) {
+  if (team < 2) return task(context, 0, count);  // no worker could be made
   task_ = task;
   context_ = context;
   for (int k = 0; k < team; ++k) {
@@ -62,9 +71,7 @@ bool Pool::run(std::int64_t count, int threads, RangeTask task, const void* cont
     participant.next.store(count * k / team, std::memory_order_relaxed);
     participant.end = count * (k + 1) / team;
   }
-  const bool wake =
-      count >= worth_waking || std::chrono::steady_clock::now() - last_end_ < spin_time;
-  next_to_wake_.store(wake ? 1 : team, std::memory_order_relaxed);
+  next_to_wake_.store(1, std::memory_order_relaxed);
 
   const std::uint64_t number = job_number(state_.load(std::memory_order_relaxed)) + 1;
   state_ = number * one_job | std::uint64_t(team) << 16;
@@ -74,9 +81,6 @@ bool Pool::run(std::int64_t count, int threads, RangeTask task, const void* cont
   const auto finished = [this] { return nobody_inside(state_); };
   // A worker that is inside may have lost its core; asleep, the caller gives it this one.
   while (!spin_until(finished)) participants_[0]->sleeper.sleep_unless(finished);
-  last_end_ = std::chrono::steady_clock::now();
-  busy_.store(false, std::memory_order_release);
-  return true;
 }
 
 // Makes workers for a team of this size. Returns how large a team there can be.

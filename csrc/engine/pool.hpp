@@ -24,7 +24,7 @@ namespace fusedopt {
 class Pool {
  public:
   // Runs task for all chunks and returns true; or returns false, having done nothing, where the
-  // pool is busy with another thread's job or has no workers.
+  // pool is busy with another thread's job.
   bool run(std::int64_t count, int threads, RangeTask task, const void* context) noexcept;
 
  private:
@@ -36,6 +36,7 @@ class Pool {
   };
 
   int grow(int team);
+  void share(std::int64_t count, int team, RangeTask task, const void* context);
   void wake_workers(int team);
   void take_chunks(int self, int team);
   void work(int self);
