@@ -7,7 +7,7 @@ import pytest
 import fusedopt
 from fusedopt import _core
 
-DEFAULT_GRID = {"chunk": 8192, "serial_below": 131072}
+DEFAULT_GRID = {"chunk": 8192, "serial_below": 32768}
 
 
 @pytest.fixture(autouse=True)

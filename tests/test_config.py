@@ -9,7 +9,7 @@ import fusedopt
 
 def test_dict() -> None:
     config = fusedopt.show_config(mode="dict")
-    keys = ["version", "compiler", "instruction sets", "OpenMP", "threads", "flush denormals"]
+    keys = ["version", "compiler", "instruction sets", "threading", "threads", "flush denormals"]
     assert list(config) == keys
     assert config["version"] == fusedopt.__version__ == version("fusedopt")
     sets = config["instruction sets"]
@@ -26,7 +26,7 @@ def test_printed(capsys: pytest.CaptureFixture[str]) -> None:
         "fusedopt",
         "compiler",
         "instruction sets",
-        "OpenMP",
+        "threading",
         "threads",
         "flush denormals",
     ]

@@ -56,7 +56,7 @@ py::dict config() {
   sets["active"] = active_instruction_set().name;
   result["compiler"] = compiler();
   result["instruction sets"] = sets;
-  result["OpenMP"] = openmp_version();
+  result["threading"] = has_threads();
   result["threads"] = num_threads();
   result["flush denormals"] = ScopedFloatMode::can_flush && flush_denormal;
   return result;

@@ -12,8 +12,8 @@ namespace fusedopt {
 // How the total number of elements is cut. Chunks are the same whatever the number of threads;
 // only tests and benchmarks change these.
 struct Grid {
-  std::atomic<std::int64_t> chunk{8192};           // elements
-  std::atomic<std::int64_t> serial_below{131072};  // less than this stays on the calling thread
+  std::atomic<std::int64_t> chunk{8192};          // elements
+  std::atomic<std::int64_t> serial_below{32768};  // less than this stays on the calling thread
 };
 inline Grid grid;
 

@@ -1,4 +1,4 @@
-// Threads. The only place that knows OpenMP; without it everything runs on the calling thread.
+// Threads: how many, and work split among them.
 #pragma once
 
 #include <cstdint>
@@ -7,21 +7,22 @@ namespace fusedopt {
 
 constexpr int max_threads = 1024;
 
-// The date of the OpenMP standard that the compiler states, "201511" say, or nullptr where the
-// build has no OpenMP.
-const char* openmp_version();
+// Whether the build has threads; without them everything runs on the calling thread.
+bool has_threads();
 
-// Starts as the OpenMP runtime's own default: OMP_NUM_THREADS, else the CPUs of the affinity mask.
+// Starts as OMP_NUM_THREADS, where that is a list of positive numbers, else as the number of CPUs
+// that the process may run on; as 1 in a build without threads.
 int num_threads();
 void set_num_threads(int count);  // 1 to max_threads
 
 // How many times this process and its ancestors have forked since the library was loaded.
 std::uint64_t fork_count();
 
-// Splits 0..count into one contiguous range a thread and calls task(context, first, last) for each.
-// Which thread gets what depends on the number of threads; tasks must not.
-void parallel_ranges(std::int64_t count, int threads,
-                     void (*task)(const void* context, std::int64_t first, std::int64_t last),
-                     const void* context);
+using RangeTask = void (*)(const void* context, std::int64_t first, std::int64_t last);
+
+// Splits 0..count into ranges and calls task(context, first, last) for each, on several threads.
+// Which thread gets what differs from call to call; tasks must not depend on it, nor throw. While
+// it runs for one caller, the work of others stays on their own threads.
+void parallel_ranges(std::int64_t count, int threads, RangeTask task, const void* context) noexcept;
 
 }  // namespace fusedopt

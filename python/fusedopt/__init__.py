@@ -1,6 +1,5 @@
 """Fused, multi-threaded SIMD optimizers that update NumPy arrays in place."""
 
-from . import _startup as _startup  # first: it loads the native module
 from . import functional, reference
 from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
 from ._core import __version__

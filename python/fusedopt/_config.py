@@ -9,8 +9,9 @@ from ._hyperparameters import flag
 def get_num_threads() -> int:
     """Return how many threads a step uses at most.
 
-    Starts as ``OMP_NUM_THREADS`` where that is set, else as the number of CPUs that the process may
-    run on; always 1 in a build without OpenMP. Small steps run on the calling thread alone.
+    Starts as the first number in ``OMP_NUM_THREADS`` where that is a list of positive numbers, else
+    as the number of CPUs that the process may run on; as 1 in a build without threads. Small steps
+    run on the calling thread alone.
 
     Examples
     --------
@@ -25,7 +26,7 @@ def set_num_threads(num_threads: int) -> None:
     """Set how many threads a step uses at most, for all optimizers of this process.
 
     Results don't depend on it: they are the same, bit for bit, for any number of threads. A build
-    without OpenMP keeps the number and runs on one thread.
+    without threads keeps the number and runs on one thread.
 
     Parameters
     ----------
@@ -96,8 +97,8 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     -------
     dict or None
         With ``mode="dict"``: ``"version"``; ``"compiler"``; ``"instruction sets"``, a dict of those
-        ``"built"``, those ``"available"`` on this machine and the one ``"active"``; ``"OpenMP"``,
-        the version the compiler states or None; ``"threads"``; ``"flush denormals"``.
+        ``"built"``, those ``"available"`` on this machine and the one ``"active"``;
+        ``"threading"``, whether the build has threads; ``"threads"``; ``"flush denormals"``.
 
     Raises
     ------
@@ -122,7 +123,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         "compiler": config["compiler"],
         "instruction sets": f"{sets['active']} active"
         f" (available: {', '.join(sets['available'])}; built: {', '.join(sets['built'])})",
-        "OpenMP": config["OpenMP"] or "none",
+        "threading": "on" if config["threading"] else "off: a build without threads",
         "threads": config["threads"],
         "flush denormals": "on" if config["flush denormals"] else "off",
     }
