@@ -5,6 +5,7 @@
 #include <chrono>
 #include <condition_variable>
 #include <mutex>
+#include <thread>
 
 #if defined(__SSE2__) || defined(_M_X64)
 #include <emmintrin.h>
@@ -30,7 +31,8 @@ inline void pause() {
 // longer, and it would be in the way of other libraries' threads.
 constexpr std::chrono::microseconds spin_time{50};
 
-// Whether done() came true within spin_time.
+// Whether done() came true within spin_time. Yields in between, as what is waited for may need this
+// very core: with another library's threads on the others, the system may put two of ours on one.
 template <typename Done>
 bool spin_until(const Done& done) {
   using Clock = std::chrono::steady_clock;
@@ -40,6 +42,7 @@ bool spin_until(const Done& done) {
       if (done()) return true;
       pause();
     }
+    std::this_thread::yield();
   } while (Clock::now() < end);
   return false;
 }
