@@ -164,3 +164,22 @@ def test_traffic_needs_state() -> None:
     opt = CASE.make(random_arrays(0, np.float32, SHAPES))
     with pytest.raises(ValueError, match="grads: take a step first"):
         opt._engine.traffic(gradients(0))
+
+
+def test_a_gradient_that_owns_the_memory_of_a_parameter() -> None:
+    owner, other = np.ones(16, np.float32), np.ones(16, np.float32)
+    params = [owner[:], owner.reshape(4, 4)[:0], other]
+    opt = CASE.make(params)
+    for _ in range(3):
+        opt.step([np.ones(p.shape, np.float32) for p in params])
+    before = owner.copy()
+    for grads in ([owner, None, None], [other, None, None], [None, None, owner]):
+        with pytest.raises(ValueError, match=r"grads\[[02]\] overlaps params\[[02]\]"):
+            opt.step(grads)
+        full = [
+            np.ones(p.shape, np.float32) if g is None else g
+            for p, g in zip(params, grads, strict=True)
+        ]
+        with pytest.raises(ValueError, match=r"grads\[[02]\] overlaps params\[[02]\]"):
+            opt.step(full)
+    np.testing.assert_array_equal(owner, before)

@@ -84,6 +84,16 @@ inline bool is_usable(py::handle object, DType dtype, Shape shape, Access access
          has_flags(array, access) && is_same(shape_of(object), shape);
 }
 
+// The array that owns an array's memory: itself, or the one that it is a view of; null where that
+// is something else. An owner got its memory from an allocator: two of them share nothing.
+inline const PyArrayObject* owner_of(PyArrayObject* array) {
+  if (PyArray_CHKFLAGS(array, NPY_ARRAY_OWNDATA)) return array;
+  PyObject* base = PyArray_BASE(array);
+  if (!base || !PyArray_Check(base)) return nullptr;
+  auto* viewed = reinterpret_cast<PyArrayObject*>(base);
+  return PyArray_CHKFLAGS(viewed, NPY_ARRAY_OWNDATA) ? viewed : nullptr;
+}
+
 // The array's dtype, if it is one that parameters may have and the array can be updated in place.
 // Throws TypeError or ValueError otherwise, as everything below does.
 DType require_parameter(py::handle object, const Label& label);

@@ -144,25 +144,37 @@ void Stepper::find_writable_memory() {
     throw_overlap(names_.label("params", clash->second).text(),
                   names_.label("params", clash->first).text());
   }
+  parameters_have_owners_ = true;
+  parameter_owners_ = PointerFilter(parameters_.size());
   for (std::size_t i = 0; i < parameters_.size(); ++i) {
-    bindings_[i].data = static_cast<const char*>(data_of(parameters_[i].array));
+    PyArrayObject* array = as_array(parameters_[i].array);
+    bindings_[i].data = PyArray_BYTES(array);
     bindings_[i].free_begin = bindings_[i].free_bytes = 0;
+    const PyArrayObject* owner = owner_of(array);
+    parameters_have_owners_ &= owner != nullptr;
+    parameter_owners_.insert(owner);
   }
 }
 
-// The owner of what a gradient shares memory with and the step may write; if there is none,
-// remembers the free stretch around it, where the gradient of the next step most likely lies too.
-std::optional<std::size_t> Stepper::find_overlap(std::size_t i, const void* gradient) {
+// The owner of what a gradient shares memory with and the step may write, if there is any.
+std::optional<std::size_t> Stepper::find_overlap(std::size_t i, PyArrayObject* gradient) {
   Binding& binding = bindings_[i];
-  if (binding.is_free(address(gradient))) return std::nullopt;
+  const void* data = PyArray_DATA(gradient);
+  if (binding.is_free(address(data)) || is_apart(gradient)) return std::nullopt;
   const std::size_t bytes = parameters_[i].bytes();
   Interval free{};
-  const auto owner = writable_.find_overlap(interval_of(gradient, bytes, i), &free);
-  if (!owner) {
+  const auto owner = writable_.find_overlap(interval_of(data, bytes, i), &free);
+  if (!owner) {  // the gradient of the next step most likely lies in the same stretch
     binding.free_begin = free.begin;
     binding.free_bytes = free.end - bytes + 1 - free.begin;
   }
   return owner;
+}
+
+// Whether a gradient surely shares no memory with what a step writes, wherever it lies.
+bool Stepper::is_apart(PyArrayObject* gradient) const {
+  const PyArrayObject* owner = owner_of(gradient);
+  return owner && parameters_have_owners_ && !parameter_owners_.may_contain(owner);
 }
 
 // Checks everything again and brings the last plan up to date, where nothing is unusual about this
@@ -176,8 +188,9 @@ bool Stepper::refresh(PyObject* const* grads) {
   for (std::size_t i = 0; i < bindings_.size(); ++i) {
     const Binding& b = bindings_[i];
     if (!b.accepts(grads[i], plain)) return false;
-    char* data = PyArray_BYTES(reinterpret_cast<PyArrayObject*>(grads[i]));
-    if (!b.is_free(address(data)) && find_overlap(i, data)) return false;
+    auto* grad = reinterpret_cast<PyArrayObject*>(grads[i]);
+    if (find_overlap(i, grad)) return false;
+    char* data = PyArray_BYTES(grad);
     const std::uintptr_t distance = address(data) - address(b.data);
     if (b.follows && (distance == last_distance) != b.joined) return false;
     last_distance = distance;
@@ -221,7 +234,7 @@ bool Stepper::gather(PyObject* const* grads) {
       require_usable(grad, names_.label("grads", i), {p.dtype, p.shape, names_.label("params", i)},
                      Access::read);
     }
-    if (const auto owner = find_overlap(i, data_of(grad))) {
+    if (const auto owner = find_overlap(i, as_array(grad))) {
       throw_overlap(names_.label("grads", i).text(), *owner < parameters_.size()
                                                          ? names_.label("params", *owner).text()
                                                          : "the optimizer's own state");

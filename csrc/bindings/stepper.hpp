@@ -16,6 +16,7 @@
 #include "engine/arena.hpp"
 #include "engine/overlap.hpp"
 #include "engine/plan.hpp"
+#include "engine/pointer_filter.hpp"
 
 namespace fusedopt {
 
@@ -68,7 +69,8 @@ class Stepper {
   bool follows_previous(std::size_t i) const;
   void find_parameters(PyObject* const* grads);
   void find_writable_memory();
-  std::optional<std::size_t> find_overlap(std::size_t i, const void* gradient);
+  std::optional<std::size_t> find_overlap(std::size_t i, PyArrayObject* gradient);
+  bool is_apart(PyArrayObject* gradient) const;
   void make_missing_state(PyObject* const* grads);
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads);
@@ -86,6 +88,8 @@ class Stepper {
   std::vector<std::shared_ptr<Arena>> arenas_;  // step counts and state
 
   DisjointIntervals writable_;  // parameters, by index, then state arenas
+  bool parameters_have_owners_ = false;
+  PointerFilter parameter_owners_;
   Plan plan_;
   Folded folded_[dtype_count];
   // Whether the next step needs the same plan but for its gradients' addresses: every parameter had
