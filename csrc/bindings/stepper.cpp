@@ -160,7 +160,7 @@ void Stepper::find_writable_memory() {
 std::optional<std::size_t> Stepper::find_overlap(std::size_t i, PyArrayObject* gradient) {
   Binding& binding = bindings_[i];
   const void* data = PyArray_DATA(gradient);
-  if (binding.is_free(address(data)) || is_apart(gradient)) return std::nullopt;
+  if (is_apart(gradient)) return std::nullopt;
   const std::size_t bytes = parameters_[i].bytes();
   Interval free{};
   const auto owner = writable_.find_overlap(interval_of(data, bytes, i), &free);
@@ -189,8 +189,8 @@ bool Stepper::refresh(PyObject* const* grads) {
     const Binding& b = bindings_[i];
     if (!b.accepts(grads[i], plain)) return false;
     auto* grad = reinterpret_cast<PyArrayObject*>(grads[i]);
-    if (find_overlap(i, grad)) return false;
     char* data = PyArray_BYTES(grad);
+    if (!b.is_free(address(data)) && find_overlap(i, grad)) return false;
     const std::uintptr_t distance = address(data) - address(b.data);
     if (b.follows && (distance == last_distance) != b.joined) return false;
     last_distance = distance;
@@ -234,7 +234,9 @@ bool Stepper::gather(PyObject* const* grads) {
       require_usable(grad, names_.label("grads", i), {p.dtype, p.shape, names_.label("params", i)},
                      Access::read);
     }
-    if (const auto owner = find_overlap(i, as_array(grad))) {
+    const auto owner =
+        binding.is_free(address(data_of(grad))) ? std::nullopt : find_overlap(i, as_array(grad));
+    if (owner) {
       throw_overlap(names_.label("grads", i).text(), *owner < parameters_.size()
                                                          ? names_.label("params", *owner).text()
                                                          : "the optimizer's own state");
