@@ -69,7 +69,7 @@ class Stepper {
   bool follows_previous(std::size_t i) const;
   void find_parameters(PyObject* const* grads);
   void find_writable_memory();
-  std::optional<std::size_t> find_overlap(std::size_t i, PyArrayObject* gradient);
+  std::optional<std::size_t> find_overlap(std::size_t i, const void* gradient);
   bool is_apart(PyArrayObject* gradient) const;
   void make_missing_state(PyObject* const* grads);
   std::vector<py::object> keep(PyObject* const* grads) const;

@@ -1,7 +1,6 @@
 // Which pointers are surely not in a set.
 #pragma once
 
-#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <vector>
@@ -13,9 +12,12 @@ namespace fusedopt {
 class PointerFilter {
  public:
   // Empty, for so many pointers.
-  explicit PointerFilter(std::size_t pointers = 0)
-      : shift_(64 - std::countr_zero(std::bit_ceil(16 * pointers | 64))),
-        bits_((std::size_t(1) << (64 - shift_)) / 64) {}
+  explicit PointerFilter(std::size_t pointers = 0) {
+    while (64 * bits_.size() < 16 * pointers) {
+      bits_.resize(2 * bits_.size());
+      --shift_;
+    }
+  }
 
   void insert(const void* pointer) { bits_[place(pointer) / 64] |= bit(pointer); }
 
@@ -32,8 +34,8 @@ class PointerFilter {
   }
   std::uint64_t bit(const void* pointer) const { return std::uint64_t(1) << place(pointer) % 64; }
 
-  int shift_;
-  std::vector<std::uint64_t> bits_;
+  int shift_ = 64 - 6;  // for 2 to the power of 6 places
+  std::vector<std::uint64_t> bits_{0};
 };
 
 }  // namespace fusedopt
