@@ -9,8 +9,9 @@ from matplotlib.figure import Figure
 
 from .paired import Paired
 from .rows import Row
-from .workloads import STREAMS, bytes_moved, elements_of
+from .workloads import RULES, bytes_moved, elements_of
 
+_COLUMNS = 4
 _OURS, _ROOF, _LOSS = "#1f6f8b", "#b0b0b0", "#c8553d"
 
 
@@ -23,19 +24,24 @@ def save(path: Path, results: list[tuple[Row, Paired]]) -> None:
         for r, p in results
         if r.section in ("one array", "lists of arrays") and r.threads == threads and not r.fresh
     ]
-    rows = 2
-    height = 2.6 * rows + 0.24 * len(bars) + 1.2
-    figure = Figure(figsize=(12, height), layout="constrained")
-    parts: Any = figure.subfigures(2, 1, height_ratios=[2.6 * rows, 0.24 * len(bars) + 1.2])
+    heights = [2.6 * _grid_rows(), 0.24 * len(bars) + 1.2]
+    figure = Figure(figsize=(12, sum(heights)), layout="constrained")
+    parts: Any = figure.subfigures(2, 1, height_ratios=heights)
     top, bottom = parts
     _bandwidths(top, [x for x in rooflines if x[0].threads == threads], threads)
     _bars(bottom.subplots(), bars, threads)
     figure.savefig(path, dpi=120)
 
 
+def _grid_rows() -> int:
+    return -(-len(RULES) // _COLUMNS)
+
+
 def _bandwidths(figure: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
-    axes = figure.subplots(2, 4, sharex=True, sharey=True)
-    for axis, rule in zip(axes.flat, STREAMS, strict=True):
+    axes = figure.subplots(_grid_rows(), _COLUMNS, sharex=True, sharey=True, squeeze=False)
+    for axis in axes.flat[len(RULES) :]:
+        axis.set_visible(False)
+    for axis, rule in zip(axes.flat, RULES, strict=False):
         for dtype, style in (("float32", "-"), ("float64", "--")):
             points = [(r, p) for r, p in results if (r.rule, r.dtype) == (rule, dtype)]
             sizes = [elements_of(r.workload) for r, _ in points]

@@ -13,7 +13,7 @@ from .contest import Roofline, WithOptimizer, make_fusedopt
 from .machine import available_memory, last_level_cache
 from .paired import Paired, measure_pair
 from .peers import PEERS, make_peer
-from .workloads import STREAMS, Arrays, elements_of, gradients, weights
+from .workloads import RULES, Arrays, elements_of, gradients, streams_of, weights
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ def _faded(workload: str) -> WithOptimizer:
 
 def _rooflines(scope: Scope, threads: int) -> Iterator[Row]:
     """Yield each rule against the movement of its memory alone, from small to beyond the caches."""
-    for rule, dtype in product(STREAMS, ("float32", "float64")):
+    for rule, dtype in product(RULES, ("float32", "float64")):
         largest = 10**6 if scope.quick else _beyond_caches(rule, dtype)
         for elements in [n for n in (10**3, 10**4, 10**5, 10**6, 10**7) if n < largest] + [largest]:
             goal = None if scope.quick or elements != largest else Goal(1.03, at_most=True)
@@ -217,6 +217,6 @@ def _measure_roofline(rule: str, dtype: str, workload: str, threads: int, second
 
 def _beyond_caches(rule: str, dtype: str) -> int:
     """Return how many elements make streams of four times the last cache, if memory has room."""
-    per_element = STREAMS[rule] * np.dtype(dtype).itemsize
+    per_element = streams_of(rule) * np.dtype(dtype).itemsize
     wanted = max(64_000_000, -(-4 * last_level_cache() // per_element))
     return int(min(wanted, available_memory() // (2 * per_element)))

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+import fusedopt
+
 Arrays = list[npt.NDArray[Any]]
 Shapes = tuple[tuple[int, ...], ...]
 
@@ -29,23 +31,19 @@ RULES: dict[str, Rule] = {
     "AdamW": Rule("AdamW", {"lr": 0.001, "weight_decay": 0.01}),
 }
 
-#: Arrays that a step reads or writes: the parameter, its gradient and the state. All but the
-#: gradient are both read and written.
-STREAMS: dict[str, int] = {
-    "SGD": 2,
-    "momentum": 3,
-    "Nesterov": 3,
-    "RMSprop": 3,
-    "RMSprop-centered": 4,
-    "Adam": 4,
-    "AMSGrad": 5,
-    "AdamW": 4,
-}
+
+@cache
+def streams_of(rule: str) -> int:
+    """Return how many arrays a step goes over: the parameter, its gradient and its state."""
+    p = np.ones(1, np.float32)
+    optimizer = getattr(fusedopt, RULES[rule].optimizer)([p], **RULES[rule].options)
+    optimizer.step([p.copy()])
+    return 2 + len(optimizer.state[0].keys() - {"step"})
 
 
 def bytes_moved(rule: str, elements: int, dtype: str) -> int:
-    """Return how many bytes one step of a rule loads and stores."""
-    return (2 * STREAMS[rule] - 1) * elements * np.dtype(dtype).itemsize
+    """Return how many bytes a step loads and stores: all streams both ways, but the gradient."""
+    return (2 * streams_of(rule) - 1) * elements * np.dtype(dtype).itemsize
 
 
 def _gpt2() -> Shapes:

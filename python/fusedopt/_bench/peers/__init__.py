@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from ..contest import Contestant, make_reference
-from ..workloads import Arrays, gradients, weights
+from ..workloads import RULES, Arrays, gradients, weights
 
 
 class Peer(NamedTuple):
@@ -23,9 +23,7 @@ class Peer(NamedTuple):
     threads: str = "one"
 
 
-_ALL = frozenset(
-    {"SGD", "momentum", "Nesterov", "RMSprop", "RMSprop-centered", "Adam", "AMSGrad", "AdamW"}
-)
+_ALL = frozenset(RULES)
 _FLOAT32 = frozenset({"float32"})
 
 PEERS: dict[str, Peer] = {
