@@ -43,13 +43,18 @@ def functions() -> dict[str, list[str]]:
 
 
 def kernels(isa: str, ctype: str) -> dict[str, list[str]]:
-    """Return the instructions of the kernels of one instruction set and type, by rule."""
-    name = re.compile(
-        rf"fusedopt::{isa}::\(anonymous namespace\)::update<"
-        rf"fusedopt::{isa}::\(anonymous namespace\)::(\w+), {ctype}>\("
-    )
-    found = {match[1]: code for key, code in functions().items() if (match := name.search(key))}
-    assert len(found) == len(_core.rules()), "a kernel that this test doesn't see"
+    """Return the instructions of the kernels of one instruction set and type, by name.
+
+    Each rule has a loop for short pieces, and one that asks for memory ahead for long ones.
+    """
+    space = rf"fusedopt::{isa}::\(anonymous namespace\)::"
+    name = re.compile(rf"{space}(update|long_loop)<{space}(\w+), {ctype}(, {ctype})*>\(")
+    found = {
+        f"{match[2]}, {match[1]}": code
+        for key, code in functions().items()
+        if (match := name.search(key)) and match[2] != "Traffic"
+    }
+    assert len(found) == 2 * len(_core.rules()), "a kernel that this test doesn't see"
     return found
 
 
@@ -63,7 +68,9 @@ def test_every_loop_is_vectorized(isa: str, ctype: str) -> None:
         operations = {match[1] for line in code if (match := scalar.match(line))}
         assert operations >= {"mul", "sub"}, f"{rule}: {operations}"
         for operation in operations:
-            packed = re.compile(rf"^v?{operation}{packed_type}\s.*{REGISTERS[isa]}")
+            # A maximum may also be a comparison and a choice.
+            names = f"(max|cmp\\w*){packed_type}" if operation == "max" else operation + packed_type
+            packed = re.compile(rf"^v?{names}\s.*{REGISTERS[isa]}")
             assert any(map(packed.match, code)), f"{rule}: no packed {operation}"
 
 
@@ -71,12 +78,17 @@ def test_every_loop_is_vectorized(isa: str, ctype: str) -> None:
 @pytest.mark.parametrize("isa", BUILT)
 def test_the_roofline_is_vectorized_too(isa: str, ctype: str) -> None:
     """Or it would not be one. There is a loop for each number of state arrays, from none."""
-    name = re.compile(rf"fusedopt::{isa}::\(anonymous namespace\)::traffic<(\d), {ctype}>\(")
-    found = {match[1]: code for key, code in functions().items() if (match := name.search(key))}
-    assert sorted(found) == sorted({str(len(states)) for _, states in _core.rules().values()})
+    space = rf"fusedopt::{isa}::\(anonymous namespace\)::"
+    name = re.compile(rf"{space}long_loop<{space}Traffic, {ctype}((, {ctype})*)>\(")
+    found = {
+        match[1].count(","): code
+        for key, code in functions().items()
+        if (match := name.search(key))
+    }
+    assert sorted(found) == sorted({len(states) for _, states in _core.rules().values()})
     for states, code in found.items():
         packed = re.compile(rf"^v?addp{TYPES[ctype][1]}\s.*{REGISTERS[isa]}")
-        assert sum(map(bool, map(packed.match, code))) >= 1 + int(states)
+        assert sum(map(bool, map(packed.match, code))) >= 1 + states
 
 
 @pytest.mark.parametrize("isa", BUILT)

@@ -21,18 +21,56 @@ struct CountTo<0, k...> {
 
 // The arrays never overlap: the bindings see to that, and __restrict tells the compiler.
 template <typename Rule, typename T, typename... State>
-void loop(const typename Rule::template Coefficients<T> c, std::int64_t count, T* __restrict p,
-          const T* __restrict g, State* __restrict... state) {
+[[gnu::always_inline]] inline void loop(const typename Rule::template Coefficients<T> c,
+                                        std::int64_t count, T* __restrict p, const T* __restrict g,
+                                        State* __restrict... state) {
   for (std::int64_t i = 0; i < count; ++i) Rule::update(c, p[i], g[i], state[i]...);
+}
+
+// Asks for the cache line of an address, and doesn't wait for it.
+inline void prefetch([[maybe_unused]] const void* address) {
+#if defined(__GNUC__)
+  __builtin_prefetch(address);
+#endif
+}
+
+// In bytes of one stream. From memory, roots and quotients leave the processor no room to look far
+// enough ahead by itself, and Adam took 15% longer than its memory traffic does. These were the
+// best of blocks of 128 to 1024 bytes and distances of 512 to 4096.
+constexpr std::int64_t prefetched_block = 256;
+constexpr std::int64_t prefetch_distance = 1024;
+constexpr std::int64_t worth_prefetching = 16384;
+
+// Not inlined: next to it the loop over many small pieces became 10% slower.
+template <typename Rule, typename T, typename... State>
+[[gnu::noinline]] void long_loop(const typename Rule::template Coefficients<T> c,
+                                 std::int64_t count, T* __restrict p, const T* __restrict g,
+                                 State* __restrict... state) {
+  constexpr std::int64_t item = sizeof(T), line = 64 / item;
+  constexpr std::int64_t block = prefetched_block / item, distance = prefetch_distance / item;
+  std::int64_t at = 0;
+  for (; at + distance + block <= count; at += block) {
+    for (std::int64_t i = at + distance; i < at + distance + block; i += line) {
+      prefetch(p + i);
+      prefetch(g + i);
+      (prefetch(state + i), ...);
+    }
+    loop<Rule, T>(c, block, p + at, g + at, (state + at)...);
+  }
+  loop<Rule, T>(c, count - at, p + at, g + at, (state + at)...);
 }
 
 template <typename Rule, typename T, int... k>
 void over_pieces(const typename Rule::template Coefficients<T> c, const Piece* pieces,
                  std::int64_t count, Indices<k...>) {
   for (const Piece* piece = pieces; piece != pieces + count; ++piece) {
-    loop<Rule, T>(c, piece->size, static_cast<T*>(piece->streams[0]),
-                  static_cast<const T*>(piece->streams[1]),
-                  static_cast<T*>(piece->streams[2 + k])...);
+    auto* const p = static_cast<T*>(piece->streams[0]);
+    const auto* const g = static_cast<const T*>(piece->streams[1]);
+    if (piece->size * std::int64_t(sizeof(T)) < worth_prefetching) {
+      loop<Rule, T>(c, piece->size, p, g, static_cast<T*>(piece->streams[2 + k])...);
+    } else {
+      long_loop<Rule, T>(c, piece->size, p, g, static_cast<T*>(piece->streams[2 + k])...);
+    }
   }
 }
 
