@@ -16,7 +16,7 @@ def main(arguments: list[str] | None = None) -> int:
         "bench",
         help="compare its speed with memory's and with other libraries'",
         description="Compares, in turn and in one process, a step of fusedopt with the movement of "
-        "its memory alone and with other libraries. Takes some twenty minutes, with --quick two. "
+        "its memory alone and with other libraries. Takes some fifteen minutes, with --quick one. "
         "Needs the extra 'bench'; the extra 'peers' brings the libraries.",
     )
     bench.add_argument(
