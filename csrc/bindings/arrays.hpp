@@ -68,6 +68,12 @@ struct Layout {
 // Whether it is an array of a subclass that means nothing special to a kernel, as np.memmap.
 bool is_plain_subclass(py::handle object);
 
+// Whether an array is of that type, by NumPy's number, in this machine's byte order.
+inline bool has_type(PyArrayObject* array, int type) {
+  const PyArray_Descr* descr = PyArray_DESCR(array);
+  return descr->type_num == type && PyArray_ISNBO(descr->byteorder);
+}
+
 // Whether an array is laid out as kernels need it, and may be written if they will.
 inline bool has_flags(PyArrayObject* array, Access access) {
   constexpr int readable = NPY_ARRAY_C_CONTIGUOUS | NPY_ARRAY_ALIGNED;
@@ -79,9 +85,8 @@ inline bool has_flags(PyArrayObject* array, Access access) {
 inline bool is_usable(py::handle object, DType dtype, Shape shape, Access access) {
   if (!PyArray_CheckExact(object.ptr()) && !is_plain_subclass(object)) return false;
   PyArrayObject* array = as_array(object);
-  const PyArray_Descr* descr = PyArray_DESCR(array);
-  return descr->type_num == numpy_type(dtype) && PyArray_ISNBO(descr->byteorder) &&
-         has_flags(array, access) && is_same(shape_of(object), shape);
+  return has_type(array, numpy_type(dtype)) && has_flags(array, access) &&
+         is_same(shape_of(object), shape);
 }
 
 // The array that owns an array's memory: itself, or the one that it is a view of; null where that

@@ -33,11 +33,6 @@ struct alignas(64) Binding {
 
   bool is_free(std::uintptr_t gradient) const { return gradient - free_begin < free_bytes; }
 
-  bool has_type_of(PyArrayObject* other) const {
-    const PyArray_Descr* descr = PyArray_DESCR(other);
-    return descr->type_num == type && PyArray_ISNBO(descr->byteorder);
-  }
-
   bool has_shape_of(PyArrayObject* other) const {
     if (PyArray_NDIM(other) != ndim) return false;
     const npy_intp* dims = PyArray_DIMS(other);
@@ -55,8 +50,8 @@ struct alignas(64) Binding {
   bool accepts(PyObject* gradient, const PyTypeObject* plain) const {
     if (Py_TYPE(gradient) != plain) return false;
     auto* g = reinterpret_cast<PyArrayObject*>(gradient);
-    return PyArray_BYTES(array) == data && has_type_of(array) &&
-           (PyArray_DESCR(g) == PyArray_DESCR(array) || has_type_of(g)) &&
+    return PyArray_BYTES(array) == data && has_type(array, type) &&
+           (PyArray_DESCR(g) == PyArray_DESCR(array) || has_type(g, type)) &&
            has_flags(array, Access::update) && has_flags(g, Access::read) && has_shape_of(array) &&
            has_shape_of(g);
   }

@@ -274,12 +274,17 @@ bool Stepper::gather(PyObject* const* grads) {
   return complete;
 }
 
-// Whether a parameter and its state lie right behind those of the one before.
-bool Stepper::follows_previous(std::size_t i) const {
+// Whether a parameter lies right behind the one before, and is of its dtype.
+bool Stepper::is_behind_previous(std::size_t i) const {
   const Parameter& previous = parameters_[i - 1];
-  if (parameters_[i].dtype != previous.dtype) return false;
-  const std::size_t bytes = previous.bytes();
-  if (bindings_[i].data != bindings_[i - 1].data + bytes) return false;
+  return parameters_[i].dtype == previous.dtype &&
+         bindings_[i].data == bindings_[i - 1].data + previous.bytes();
+}
+
+// Whether its state does so, too.
+bool Stepper::follows_previous(std::size_t i) const {
+  if (!is_behind_previous(i)) return false;
+  const std::size_t bytes = parameters_[i - 1].bytes();
   return std::ranges::all_of(rule_states_, [&](std::size_t k) {
     const auto& data = states_[k].data;
     return data[i] && data[i - 1] && data[i] == data[i - 1] + bytes;
@@ -316,9 +321,8 @@ void Stepper::make_missing_state(PyObject* const* grads) {
     const auto [k, i] = next;
     const Parameter& p = parameters_[i];
     // Parameters that lie side by side have their state side by side.
-    const bool follows = last && last->state == k && last->parameter + 1 == i &&
-                         p.dtype == parameters_[i - 1].dtype &&
-                         bindings_[i].data == bindings_[i - 1].data + parameters_[i - 1].bytes();
+    const bool follows =
+        last && last->state == k && last->parameter + 1 == i && is_behind_previous(i);
     void* piece = follows ? arena->take_next(p.bytes())
                           : arena->take(p.bytes(), bindings_[i].data, static_cast<int>(k) + 1);
     states_[k].data[i] = static_cast<char*>(piece);

@@ -66,6 +66,7 @@ class Stepper {
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
   bool is_unchanged(std::size_t i, bool updated) const;
+  bool is_behind_previous(std::size_t i) const;
   bool follows_previous(std::size_t i) const;
   void find_parameters(PyObject* const* grads);
   void find_writable_memory();

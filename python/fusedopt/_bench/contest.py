@@ -15,7 +15,7 @@ import numpy as np
 import fusedopt
 from fusedopt import reference
 
-from .workloads import RULES, Arrays
+from .workloads import Arrays, make_optimizer
 
 
 class Contestant(ABC):
@@ -28,8 +28,8 @@ class Contestant(ABC):
         self._originals = grads
 
     @abstractmethod
-    def step(self) -> None:
-        """Take one step with the present gradients."""
+    def bare_step(self) -> Callable[[], object]:
+        """Return what takes a step with the present gradients, without a layer of ours between."""
 
     @abstractmethod
     def renew(self, grads: Arrays) -> None:
@@ -38,10 +38,6 @@ class Contestant(ABC):
     @abstractmethod
     def params(self) -> Arrays:
         """Return the parameters as they are now."""
-
-    def bare_step(self) -> Callable[[], object]:
-        """Return what takes a step with the present gradients, without a layer of ours between."""
-        return self.step
 
     def finish(self) -> None:
         """Wait for steps that are still under way."""
@@ -101,9 +97,6 @@ class WithOptimizer(Contestant):
         self.grads = grads
         self._params = params
 
-    def step(self) -> None:
-        self.optimizer.step(self.grads)
-
     def renew(self, grads: Arrays) -> None:
         self.grads = grads
 
@@ -116,17 +109,12 @@ class WithOptimizer(Contestant):
 
 def make_fusedopt(rule: str, params: Arrays, grads: Arrays) -> WithOptimizer:
     """Return fusedopt's optimizer."""
-    return WithOptimizer(_make(fusedopt, rule, params), params, grads)
+    return WithOptimizer(make_optimizer(fusedopt, rule, params), params, grads)
 
 
 def make_reference(rule: str, params: Arrays, grads: Arrays) -> WithOptimizer:
     """Return the specification."""
-    return WithOptimizer(_make(reference, rule, params), params, grads)
-
-
-def _make(module: Any, rule: str, params: Arrays) -> Any:
-    optimizer, options = RULES[rule]
-    return getattr(module, optimizer)(params, **options)
+    return WithOptimizer(make_optimizer(reference, rule, params), params, grads)
 
 
 class Roofline(WithOptimizer):
@@ -134,9 +122,6 @@ class Roofline(WithOptimizer):
 
     def __init__(self, of: WithOptimizer) -> None:
         super().__init__(of.optimizer, of.params(), of.grads)
-
-    def step(self) -> None:
-        self.optimizer._engine.traffic(self.grads)
 
     def bare_step(self) -> Callable[[], object]:
         return partial(self.optimizer._engine.traffic, self.grads)

@@ -9,15 +9,19 @@ _CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
 
+def _kernel_says(file: str, name: str) -> str | None:
+    """Return what stands behind a name in a file of Linux's, None where there is none."""
+    path = Path("/proc") / file
+    for line in path.read_text().splitlines() if path.exists() else []:
+        key, _, value = line.partition(":")
+        if key.strip() == name:
+            return value.strip()
+    return None
+
+
 def processor() -> str:
     """Return the processor's name."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass  # not Linux: less is known
-    return platform.processor() or platform.machine()
+    return _kernel_says("cpuinfo", "model name") or platform.processor() or platform.machine()
 
 
 def caches() -> dict[str, int]:
@@ -37,13 +41,8 @@ def last_level_cache() -> int:
 
 def available_memory() -> int:
     """Return the bytes of memory that are free, or a small guess where that is unknown."""
-    try:
-        for line in Path("/proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                return int(line.split()[1]) * 1024
-    except OSError:
-        pass  # not Linux: less is known
-    return 4 << 30
+    kibibytes = _kernel_says("meminfo", "MemAvailable")
+    return int(kibibytes.split()[0]) * 1024 if kibibytes else 4 << 30
 
 
 def describe() -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The report: runs all rows, shows them as they come, and keeps them."""
+"""The report: runs all rows, shows them and keeps them."""
 
 from __future__ import annotations
 

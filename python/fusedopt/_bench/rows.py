@@ -27,9 +27,6 @@ class Goal:
         """Return whether the figure, as it is shown, keeps the bound."""
         return figure <= self.bound if self.at_most else figure >= self.bound
 
-    def __str__(self) -> str:
-        return f"{'≤' if self.at_most else '≥'} {self.bound:g}"
-
 
 @dataclass(frozen=True)
 class Row:

@@ -32,11 +32,17 @@ RULES: dict[str, Rule] = {
 }
 
 
+def make_optimizer(module: Any, rule: str, params: Arrays) -> Any:
+    """Return the optimizer for a rule from `fusedopt` or `fusedopt.reference`."""
+    optimizer, options = RULES[rule]
+    return getattr(module, optimizer)(params, **options)
+
+
 @cache
 def streams_of(rule: str) -> int:
     """Return how many arrays a step goes over: the parameter, its gradient and its state."""
     p = np.ones(1, np.float32)
-    optimizer = getattr(fusedopt, RULES[rule].optimizer)([p], **RULES[rule].options)
+    optimizer = make_optimizer(fusedopt, rule, [p])
     optimizer.step([p.copy()])
     return 2 + len(optimizer.state[0].keys() - {"step"})
 

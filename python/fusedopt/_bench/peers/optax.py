@@ -1,5 +1,6 @@
 """optax, compiled by JAX, with parameters and state donated so that they are updated in place."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -37,7 +38,10 @@ class Optax(Contestant):
         self.state = transformation.init(self.arrays)
         self.renew(grads)
 
-    def step(self) -> None:
+    def bare_step(self) -> Callable[[], object]:
+        return self._step
+
+    def _step(self) -> None:
         self.arrays, self.state = self._update(self.arrays, self.state, self.grads)
 
     def finish(self) -> None:

@@ -1,5 +1,7 @@
 """thinc, which spaCy trains with: one call for each parameter, in compiled code."""
 
+from collections.abc import Callable
+
 from thinc.api import NumpyOps, set_current_ops
 from thinc.optimizers import Optimizer
 
@@ -23,7 +25,10 @@ class Thinc(Contestant):
         self.arrays = [p.copy() for p in params]
         self.grads = [g.copy() for g in grads]
 
-    def step(self) -> None:
+    def bare_step(self) -> Callable[[], object]:
+        return self._step
+
+    def _step(self) -> None:
         update = self.optimizer
         for i, (p, g) in enumerate(zip(self.arrays, self.grads, strict=True)):
             update((i, "p"), p, g)

@@ -29,9 +29,6 @@ class Torch(Contestant):
             torch.compiler.reset()  # it remembers, and limits, what it compiled for others
             self._step = torch.compile(self.optimizer.step)
 
-    def step(self) -> None:
-        self._step()
-
     def bare_step(self) -> Callable[[], object]:
         step: Callable[[], object] = self._step
         return step
