@@ -3,20 +3,15 @@
 #pragma once
 
 #include <memory>
-#include <optional>
-#include <string>
 #include <vector>
 
-#include "bindings/arrays.hpp"
-#include "bindings/binding.hpp"
-#include "bindings/gil.hpp"
-#include "bindings/gradients.hpp"
+#include "bindings/parameters.hpp"
 #include "bindings/rules.hpp"
+#include "bindings/states.hpp"
 #include "bindings/step_mutex.hpp"
+#include "bindings/writable_memory.hpp"
 #include "engine/arena.hpp"
-#include "engine/overlap.hpp"
 #include "engine/plan.hpp"
-#include "engine/pointer_filter.hpp"
 
 namespace fusedopt {
 
@@ -41,21 +36,6 @@ class Stepper {
   py::object step_counts() const;
 
  private:
-  struct Parameter {
-    py::object array;
-    DType dtype;
-    std::vector<npy_intp> shape;  // as it was bound; it may not change
-    std::int64_t size;
-    bool fresh;  // has state that was made for the step under way
-
-    std::size_t bytes() const { return static_cast<std::size_t>(size) * item_size(dtype); }
-  };
-  // One state array for each parameter; null until the parameter needs it.
-  struct StateArrays {
-    std::string name;
-    std::vector<char*> data;
-    std::vector<std::shared_ptr<Arena>> owners;
-  };
   // The coefficients that were folded last for a dtype, and for which step.
   struct Folded {
     StepContext when{};         // no parameter's, as steps count from 1
@@ -65,32 +45,18 @@ class Stepper {
 
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
-  bool is_unchanged(std::size_t i, bool updated) const;
-  bool is_behind_previous(std::size_t i) const;
-  bool follows_previous(std::size_t i) const;
   void find_parameters(PyObject* const* grads);
-  void find_writable_memory();
-  std::optional<std::size_t> find_overlap(std::size_t i, const void* gradient);
-  bool is_apart(PyArrayObject* gradient) const;
-  void make_missing_state(PyObject* const* grads);
+  bool follows_previous(std::size_t i) const;
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads);
 
-  std::vector<Parameter> parameters_;
-  std::vector<Binding> bindings_;
-  ParameterNames names_;
-  std::int64_t elements_ = 0;
+  Parameters parameters_;
+  States states_;
+  WritableMemory writable_;
   std::shared_ptr<Arena> steps_arena_;
   std::int64_t* steps_;
 
   ConfiguredRule rule_;
-  std::vector<StateArrays> states_;             // all that any rule has asked for
-  std::vector<std::size_t> rule_states_;        // those of the present rule, in its order
-  std::vector<std::shared_ptr<Arena>> arenas_;  // step counts and state
-
-  DisjointIntervals writable_;  // parameters, by index, then state arenas
-  bool parameters_have_owners_ = false;
-  PointerFilter parameter_owners_;
   Plan plan_;
   Folded folded_[dtype_count];
   // Whether the next step needs the same plan but for its gradients' addresses: every parameter had

@@ -1,0 +1,60 @@
+#include "bindings/writable_memory.hpp"
+
+#include <utility>
+
+namespace fusedopt {
+
+void WritableMemory::find(Parameters& parameters) {
+  const std::size_t count = parameters.count();
+  std::vector<Interval> intervals;
+  intervals.reserve(count + arenas_.size());
+  for (std::size_t i = 0; i < count; ++i) {
+    const Parameter& p = parameters[i];
+    intervals.push_back(interval_of(data_of(p.array), p.bytes(), i));
+  }
+  for (const auto& arena : arenas_) {
+    intervals.push_back(interval_of(arena->data(), arena->size(), count));
+  }
+  if (const auto clash = intervals_.assign(std::move(intervals))) {
+    throw_overlap(parameters.names().label("params", clash->second).text(),
+                  parameters.names().label("params", clash->first).text());
+  }
+  parameters_have_owners_ = true;
+  parameter_owners_ = PointerFilter(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    PyArrayObject* array = as_array(parameters[i].array);
+    Binding& binding = parameters.bindings()[i];
+    binding.data = PyArray_BYTES(array);
+    binding.free_begin = binding.free_bytes = 0;
+    const PyArrayObject* owner = owner_of(array);
+    parameters_have_owners_ &= owner != nullptr;
+    parameter_owners_.insert(owner);
+  }
+}
+
+void WritableMemory::add(std::shared_ptr<Arena> arena, Parameters& parameters) {
+  arenas_.push_back(std::move(arena));
+  try {
+    find(parameters);
+  } catch (...) {
+    arenas_.pop_back();
+    throw;
+  }
+}
+
+std::optional<std::size_t> WritableMemory::find_overlap(const Parameter& parameter,
+                                                        Binding& binding,
+                                                        const void* gradient) const {
+  const std::size_t bytes = parameter.bytes();
+  const Interval wanted = interval_of(gradient, bytes, 0);
+  if (binding.is_free(wanted.begin)) return std::nullopt;
+  Interval free{};
+  const auto owner = intervals_.find_overlap(wanted, &free);
+  if (!owner) {
+    binding.free_begin = free.begin;
+    binding.free_bytes = free.end - bytes + 1 - free.begin;
+  }
+  return owner;
+}
+
+}  // namespace fusedopt

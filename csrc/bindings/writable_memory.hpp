@@ -1,0 +1,45 @@
+// All memory that a step writes, and whether a gradient shares any of it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <vector>
+
+#include "bindings/parameters.hpp"
+#include "engine/arena.hpp"
+#include "engine/overlap.hpp"
+#include "engine/pointer_filter.hpp"
+
+namespace fusedopt {
+
+class WritableMemory {
+ public:
+  // Looks where the parameters are now. Throws where two of them share memory, and leaves
+  // everything as it was.
+  void find(Parameters& parameters);
+  // Memory of state, too.
+  void add(std::shared_ptr<Arena> arena, Parameters& parameters);
+
+  // The owner of what a gradient of a parameter shares memory with: a parameter, by index, or a
+  // larger number for state. If there is none, remembers the free stretch around it in the binding,
+  // where the gradient of the next step most likely lies too.
+  std::optional<std::size_t> find_overlap(const Parameter& parameter, Binding& binding,
+                                          const void* gradient) const;
+
+  // Whether a gradient surely shares no memory with what a step writes, wherever it lies: quicker
+  // than a search where gradients move from step to step.
+  bool is_apart(PyArrayObject* gradient) const {
+    const PyArrayObject* owner = owner_of(gradient);
+    return owner && parameters_have_owners_ && !parameter_owners_.may_contain(owner);
+  }
+
+ private:
+  std::vector<std::shared_ptr<Arena>> arenas_;
+  DisjointIntervals intervals_;  // of parameters, by index, then of arenas
+  bool parameters_have_owners_ = false;
+  PointerFilter parameter_owners_;
+};
+
+}  // namespace fusedopt
