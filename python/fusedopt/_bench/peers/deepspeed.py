@@ -1,6 +1,7 @@
 """DeepSpeedCPUAdam. It compiles its kernel, for this CPU, when it is first made."""
 
 import ctypes
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,22 +9,14 @@ from deepspeed.ops.adam import DeepSpeedCPUAdam
 
 from ..contest import Contestant
 from ..workloads import RULES, Arrays
-from .torch import Torch
-
-
-class DeepSpeed(Torch):
-    def __init__(self, rule: str, params: Arrays, grads: Arrays) -> None:
-        Contestant.__init__(self, grads)
-        options: dict[str, Any] = RULES[rule].options
-        self.tensors = [torch.tensor(p, requires_grad=True) for p in params]
-        self.renew(grads)
-        self.optimizer = DeepSpeedCPUAdam(self.tensors, adamw_mode=rule == "AdamW", **options)
-        self._step = self.optimizer.step
+from .torch import WithTensors
 
 
 def make(variant: str, rule: str, params: Arrays, grads: Arrays) -> Contestant:
     """Return an optimizer over copies of the parameters."""
-    return DeepSpeed(rule, params, grads)
+    options: dict[str, Any] = RULES[rule].options
+    optimizer = partial(DeepSpeedCPUAdam, adamw_mode=rule == "AdamW", **options)
+    return WithTensors(optimizer, params, grads)
 
 
 def set_threads(count: int) -> None:

@@ -1,6 +1,7 @@
 """torch.optim: fused, foreach, default (a loop over tensors), and compiled."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,18 +17,16 @@ _VARIANTS: dict[str, dict[str, bool]] = {
 }
 
 
-class Torch(Contestant):
-    def __init__(self, variant: str, rule: str, params: Arrays, grads: Arrays) -> None:
+class WithTensors(Contestant):
+    """Copies of the parameters as tensors, and the optimizer that `optimizer` makes of them."""
+
+    def __init__(
+        self, optimizer: Callable[[list[torch.Tensor]], Any], params: Arrays, grads: Arrays
+    ) -> None:
         super().__init__(grads)
-        name, options = RULES[rule]
         self.tensors = [torch.tensor(p, requires_grad=True) for p in params]
         self.renew([g.copy() for g in grads])  # foreach with Nesterov writes into gradients
-        optimizer: Any = getattr(torch.optim, name)
-        self.optimizer = optimizer(self.tensors, **options, **_VARIANTS[variant])
-        self._step = self.optimizer.step
-        if variant == "compile":
-            torch.compiler.reset()  # it remembers, and limits, what it compiled for others
-            self._step = torch.compile(self.optimizer.step)
+        self._step = optimizer(self.tensors).step
 
     def bare_step(self) -> Callable[[], object]:
         step: Callable[[], object] = self._step
@@ -41,9 +40,23 @@ class Torch(Contestant):
         return [tensor.detach().numpy() for tensor in self.tensors]
 
 
+class Compiled(WithTensors):
+    """Its step is compiled when it is first taken."""
+
+    def __init__(
+        self, optimizer: Callable[[list[torch.Tensor]], Any], params: Arrays, grads: Arrays
+    ) -> None:
+        super().__init__(optimizer, params, grads)
+        torch.compiler.reset()  # it remembers, and limits, what it compiled for others
+        self._step = torch.compile(self._step)
+
+
 def make(variant: str, rule: str, params: Arrays, grads: Arrays) -> Contestant:
     """Return an optimizer over copies of the parameters."""
-    return Torch(variant, rule, params, grads)
+    name, options = RULES[rule]
+    optimizer = partial(getattr(torch.optim, name), **options, **_VARIANTS[variant])
+    contestant = Compiled if variant == "compile" else WithTensors
+    return contestant(optimizer, params, grads)
 
 
 def set_threads(count: int) -> None:
