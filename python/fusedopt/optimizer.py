@@ -2,137 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
-from numbers import Integral
-from typing import Any, ClassVar, NoReturn, Protocol
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, NoReturn
 
 import numpy as np
 import numpy.typing as npt
 
 from . import _core
 from ._hyperparameters import Check
+from ._param_group import ParamGroup
+from ._state import Engine, States
 from ._types import Array, Grads, Params
-
-
-class Engine(Protocol):
-    """What updates the arrays: the native stepper, or plain NumPy in `fusedopt.reference`."""
-
-    def configure(self, rule: str, hyperparameters: dict[str, float]) -> None:
-        """Use this rule with these hyperparameters from the next step on."""
-
-    def step(self, grads: Grads) -> None:
-        """Update all parameters, or raise and change nothing."""
-
-    def state(self, index: int) -> dict[str, Array]:
-        """Return the live state arrays that a parameter has, by name."""
-        ...
-
-    @property
-    def step_counts(self) -> npt.NDArray[np.int64]:
-        """How many steps each parameter has taken; live."""
-        ...
-
-
-class ParamGroup(MutableMapping[str, Any]):
-    """Parameters and their hyperparameters.
-
-    A mapping: ``"params"`` (read-only) and every hyperparameter of the optimizer, which may be
-    assigned between steps. A value is checked when it is assigned, values that must fit each other
-    at the next step. Keys can be neither added nor removed.
-    """
-
-    def __init__(
-        self, params: tuple[Array, ...], checks: Mapping[str, Check], values: Mapping[str, Any]
-    ) -> None:
-        self._checks = checks
-        self._values: dict[str, Any] = {"params": params}
-        for name in checks:
-            self[name] = values[name]
-
-    def __getitem__(self, name: str) -> Any:
-        return self._values[name]
-
-    def __setitem__(self, name: str, value: Any) -> None:
-        if name == "params":
-            raise ValueError("params: an optimizer's parameters can't be replaced")
-        if name not in self._checks:
-            known = ", ".join(self._checks)
-            raise ValueError(f"{name}: no such hyperparameter; there are {known}")
-        self._values[name] = self._checks[name](name, value)
-        self._changed = True
-
-    def __delitem__(self, name: str) -> None:
-        raise TypeError(f"{name}: entries of a parameter group can't be removed")
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    # As for any object: comparing arrays by == gives no answer.
-    __eq__ = object.__eq__
-    __hash__ = object.__hash__
-
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
-        raise TypeError("a parameter group belongs to its optimizer; for a copy, write dict(group)")
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """Return everything but the parameters, as a new dict."""
-        return {name: self._values[name] for name in self._checks}
-
-    def __repr__(self) -> str:
-        return f"ParamGroup({_settings(self)}; {_describe(self['params'])})"
-
-
-class ParameterState(Mapping[str, Any]):
-    """The state of one parameter: its step count and its live state arrays; empty at first.
-
-    Arrays may be read and written in place; entries can't be replaced.
-    """
-
-    def __init__(self, engine: Engine, index: int) -> None:
-        self._engine = engine
-        self._index = index
-
-    def _entries(self) -> dict[str, Any]:
-        step = int(self._engine.step_counts[self._index])
-        return {"step": step, **self._engine.state(self._index)} if step else {}
-
-    def __getitem__(self, name: str) -> Any:
-        return self._entries()[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries())
-
-    def __len__(self) -> int:
-        return len(self._entries())
-
-    def __repr__(self) -> str:
-        return repr(self._entries())
-
-
-class States(Mapping[int | str, ParameterState]):
-    """The states of all parameters, by index, or by name where they have names."""
-
-    def __init__(self, engine: Engine, count: int, names: tuple[str, ...] | None) -> None:
-        self._states = [ParameterState(engine, index) for index in range(count)]
-        self._names = {name: index for index, name in enumerate(names or ())}
-
-    def __getitem__(self, key: int | str) -> ParameterState:
-        index = self._names[key] if isinstance(key, str) else key
-        if not isinstance(index, Integral) or not 0 <= index < len(self._states):
-            raise KeyError(key)
-        return self._states[int(index)]
-
-    def __iter__(self) -> Iterator[int | str]:
-        return iter(self._names or range(len(self._states)))
-
-    def __len__(self) -> int:
-        return len(self._states)
-
-    def __repr__(self) -> str:
-        return repr(dict(self))
 
 
 class Optimizer:
@@ -243,8 +123,7 @@ class Optimizer:
         self._engine.step(grads)
 
     def __repr__(self) -> str:
-        group = self._group
-        return f"{type(self).__name__}({_settings(group)}; {_describe(group['params'])})"
+        return f"{type(self).__name__}({self._group.describe()})"
 
 
 def _collect(params: Params) -> tuple[list[Array], tuple[str, ...] | None]:
@@ -268,15 +147,3 @@ def _collect(params: Params) -> tuple[list[Array], tuple[str, ...] | None]:
                 "for groups with hyperparameters of their own, use an optimizer for each"
             )
     return arrays, None
-
-
-def _settings(group: ParamGroup) -> str:
-    return ", ".join(f"{name}={value}" for name, value in group.hyperparameters().items())
-
-
-def _describe(params: tuple[Array, ...]) -> str:
-    elements = sum(array.size for array in params)
-    dtypes = "/".join(sorted({array.dtype.name for array in params}))
-    arrays = f"{len(params):,} array" + ("" if len(params) == 1 else "s")
-    size = f"{elements:,} element" + ("" if elements == 1 else "s")
-    return f"{arrays}, {size}" + (f", {dtypes}" if dtypes else "")

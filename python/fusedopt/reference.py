@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from . import adam, rmsprop, sgd
+from ._state import Engine
 from ._types import Array, Grads
-from .optimizer import Engine, Optimizer
+from .optimizer import Optimizer
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
 

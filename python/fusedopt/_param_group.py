@@ -1,0 +1,71 @@
+"""Parameters and their hyperparameters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, MutableMapping
+from typing import Any, NoReturn
+
+from ._hyperparameters import Check
+from ._types import Array
+
+
+class ParamGroup(MutableMapping[str, Any]):
+    """Parameters and their hyperparameters.
+
+    A mapping: ``"params"`` (read-only) and every hyperparameter of the optimizer, which may be
+    assigned between steps. A value is checked when it is assigned, values that must fit each other
+    at the next step. Keys can be neither added nor removed.
+    """
+
+    def __init__(
+        self, params: tuple[Array, ...], checks: Mapping[str, Check], values: Mapping[str, Any]
+    ) -> None:
+        self._checks = checks
+        self._values: dict[str, Any] = {"params": params}
+        for name in checks:
+            self[name] = values[name]
+
+    def __getitem__(self, name: str) -> Any:
+        return self._values[name]
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        if name == "params":
+            raise ValueError("params: an optimizer's parameters can't be replaced")
+        if name not in self._checks:
+            known = ", ".join(self._checks)
+            raise ValueError(f"{name}: no such hyperparameter; there are {known}")
+        self._values[name] = self._checks[name](name, value)
+        self._changed = True
+
+    def __delitem__(self, name: str) -> None:
+        raise TypeError(f"{name}: entries of a parameter group can't be removed")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._values)
+
+    def __len__(self) -> int:
+        return len(self._values)
+
+    # As for any object: comparing arrays by == gives no answer.
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        raise TypeError("a parameter group belongs to its optimizer; for a copy, write dict(group)")
+
+    def hyperparameters(self) -> dict[str, Any]:
+        """Return everything but the parameters, as a new dict."""
+        return {name: self._values[name] for name in self._checks}
+
+    def __repr__(self) -> str:
+        return f"ParamGroup({self.describe()})"
+
+    def describe(self) -> str:
+        """Return the hyperparameters, and how many arrays and elements there are."""
+        settings = ", ".join(f"{name}={value}" for name, value in self.hyperparameters().items())
+        params: tuple[Array, ...] = self["params"]
+        elements = sum(array.size for array in params)
+        dtypes = "/".join(sorted({array.dtype.name for array in params}))
+        arrays = f"{len(params):,} array" + ("" if len(params) == 1 else "s")
+        size = f"{elements:,} element" + ("" if elements == 1 else "s")
+        return f"{settings}; {arrays}, {size}" + (f", {dtypes}" if dtypes else "")

@@ -1,0 +1,81 @@
+"""What updates arrays, and what there is to see of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from numbers import Integral
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from ._types import Array, Grads
+
+
+class Engine(Protocol):
+    """What updates the arrays: the native stepper, or plain NumPy in `fusedopt.reference`."""
+
+    def configure(self, rule: str, hyperparameters: dict[str, float]) -> None:
+        """Use this rule with these hyperparameters from the next step on."""
+
+    def step(self, grads: Grads) -> None:
+        """Update all parameters, or raise and change nothing."""
+
+    def state(self, index: int) -> dict[str, Array]:
+        """Return the live state arrays that a parameter has, by name."""
+        ...
+
+    @property
+    def step_counts(self) -> npt.NDArray[np.int64]:
+        """How many steps each parameter has taken; live."""
+        ...
+
+
+class ParameterState(Mapping[str, Any]):
+    """The state of one parameter: its step count and its live state arrays; empty at first.
+
+    Arrays may be read and written in place; entries can't be replaced.
+    """
+
+    def __init__(self, engine: Engine, index: int) -> None:
+        self._engine = engine
+        self._index = index
+
+    def _entries(self) -> dict[str, Any]:
+        step = int(self._engine.step_counts[self._index])
+        return {"step": step, **self._engine.state(self._index)} if step else {}
+
+    def __getitem__(self, name: str) -> Any:
+        return self._entries()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._entries())
+
+    def __len__(self) -> int:
+        return len(self._entries())
+
+    def __repr__(self) -> str:
+        return repr(self._entries())
+
+
+class States(Mapping[int | str, ParameterState]):
+    """The states of all parameters, by index, or by name where they have names."""
+
+    def __init__(self, engine: Engine, count: int, names: tuple[str, ...] | None) -> None:
+        self._states = [ParameterState(engine, index) for index in range(count)]
+        self._names = {name: index for index, name in enumerate(names or ())}
+
+    def __getitem__(self, key: int | str) -> ParameterState:
+        index = self._names[key] if isinstance(key, str) else key
+        if not isinstance(index, Integral) or not 0 <= index < len(self._states):
+            raise KeyError(key)
+        return self._states[int(index)]
+
+    def __iter__(self) -> Iterator[int | str]:
+        return iter(self._names or range(len(self._states)))
+
+    def __len__(self) -> int:
+        return len(self._states)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
