@@ -61,9 +61,62 @@ def _every_case() -> list[Case]:
     return cases
 
 
-CASES = _every_case()
+DECOUPLED = {"weight_decay": 0.03, "decoupled_weight_decay": True}
+VELOCITY = {"momentum": 0.9, "velocity": True}
+TF_LIKE = {"eps": 0, "eps_root": 1e-5}
+CORRECTED = {"amsgrad": True, "amsgrad_max": "corrected"}
 
-# One case for each native rule.
+# The forms besides the default one: see docs/forms.md.
+FORMS = [
+    *(
+        Case("SGD", {"lr": 0.013, **options})
+        for options in [
+            DECOUPLED,
+            {**DECOUPLED, "momentum": 0.9, "nesterov": True, "maximize": True},
+            {"momentum": 0.8, "dampening": 0.3, "momentum_init": "gradient"},
+            {"momentum": 0.8, "dampening": 0.3, "momentum_init": "zeros"},
+            {"momentum": 0.8, "dampening": 0.8, "momentum_init": "zeros", "weight_decay": 0.03},
+            VELOCITY,
+            {**VELOCITY, "weight_decay": 0.03},
+            {**VELOCITY, "nesterov": True, "maximize": True},
+            {**VELOCITY, "nesterov": True, **DECOUPLED},
+        ]
+    ),
+    *(
+        Case("RMSprop", {"lr": 0.013, **options})
+        for options in [
+            DECOUPLED,
+            TF_LIKE,
+            {"eps_root": 1e-3, "initial_square_avg": 1.1, "maximize": True},
+            {**VELOCITY, **TF_LIKE},
+            {**VELOCITY, **TF_LIKE, "centered": True, "initial_square_avg": 1.1},
+            {**VELOCITY, "centered": True, **DECOUPLED},
+            {"momentum": 0.7, **DECOUPLED},
+        ]
+    ),
+    *(
+        Case(optimizer, {"lr": 0.013, **options})
+        for optimizer, options in [
+            ("Adam", DECOUPLED),
+            ("Adam", {**DECOUPLED, "amsgrad": True, "maximize": True}),
+            ("Adam", {"bias_correction": False}),
+            ("Adam", {"bias_correction": False, "eps_root": 1e-3, "amsgrad": True}),
+            ("Adam", {"eps_root": 1e-3, "eps": 0}),
+            ("Adam", {"eps_root": 1e-3, "amsgrad": True, "weight_decay": 0.03}),
+            ("Adam", {"eps_hat": True}),
+            ("Adam", {"eps_hat": True, "amsgrad": True, "maximize": True}),
+            ("Adam", CORRECTED),
+            ("Adam", {**CORRECTED, "eps_root": 1e-3}),
+            ("AdamW", {"eps_hat": True}),
+            ("AdamW", {"bias_correction": False, "eps_root": 1e-3}),
+            ("AdamW", {**CORRECTED, "maximize": True}),
+        ]
+    ),
+]
+
+CASES = _every_case() + FORMS
+
+# One case for each native rule of an optimizer.
 RULE_CASES = [
     Case("SGD", {"lr": 0.013}),
     Case("SGD", {"lr": 0.013, "momentum": 0.9}),

@@ -15,7 +15,8 @@ CASES_WITH_A_FUNCTION = [c for c in CASES if hasattr(functional, c.optimizer.low
 
 def step_functional(case: Case, step: int, params: Any, grads: Any, state: dict[str, Any]) -> None:
     options = dict(case.options)
-    options.pop("amsgrad", None), options.pop("centered", None)  # given by the arrays
+    for given_by_the_arrays in ("amsgrad", "centered", "initial_square_avg"):
+        options.pop(given_by_the_arrays, None)
     function = getattr(functional, case.optimizer.lower() + "_")
     if "step" in inspect.signature(function).parameters:
         options["step"] = step
@@ -26,13 +27,20 @@ def step_functional(case: Case, step: int, params: Any, grads: Any, state: dict[
 @pytest.mark.parametrize("alone", [False, True], ids=["lists", "arrays"])
 @pytest.mark.parametrize("case", CASES_WITH_A_FUNCTION, ids=str)
 def test_equal_to_the_class(case: Case, alone: bool, dtype: type) -> None:
+    options = case.options
     params = random_arrays(0, dtype, SHAPES)
     expected = case.make_reference([p.copy() for p in params])
     expected.step(random_arrays(1, dtype, SHAPES))
     needed = {f"{name}s": name for name in expected.state[0] if name != "step"}
-    # SGD overwrites its buffer at step 1; everything else starts at zero.
-    start = np.nan if case.optimizer == "SGD" else 0
-    state = {k: [np.full_like(p, start) for p in params] for k in needed}
+    state = {k: [np.zeros_like(p) for p in params] for k in needed}
+    if "initial_square_avg" in options:  # it is the caller's business
+        for v in state["square_avgs"]:
+            v[...] = options["initial_square_avg"]
+    # A buffer that starts from the gradient is overwritten at step 1.
+    if case.optimizer == "SGD" and not (
+        options.get("velocity") or options.get("momentum_init") == "zeros"
+    ):
+        state = {k: [np.full_like(p, np.nan) for p in params] for k in needed}
     for step in range(1, 12):
         grads = random_arrays(step, dtype, SHAPES)
         if step > 1:

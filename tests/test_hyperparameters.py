@@ -25,9 +25,16 @@ BAD: list[tuple[str, str, list[Any], type[Exception], str]] = [
         )
         for optimizer, names in {
             "SGD": ["lr", "momentum", "weight_decay"],
-            "RMSprop": ["lr", "eps", "momentum", "weight_decay"],
-            "Adam": ["lr", "eps", "weight_decay"],
-            "AdamW": ["lr", "eps", "weight_decay"],
+            "RMSprop": [
+                "lr",
+                "eps",
+                "eps_root",
+                "initial_square_avg",
+                "momentum",
+                "weight_decay",
+            ],
+            "Adam": ["lr", "eps", "eps_root", "weight_decay"],
+            "AdamW": ["lr", "eps", "eps_root", "weight_decay"],
         }.items()
         for name in names
     ),
@@ -66,9 +73,23 @@ BAD: list[tuple[str, str, list[Any], type[Exception], str]] = [
             ("SGD", "nesterov"),
             ("SGD", "maximize"),
             ("RMSprop", "centered"),
+            ("SGD", "velocity"),
+            ("SGD", "decoupled_weight_decay"),
+            ("RMSprop", "velocity"),
             ("Adam", "amsgrad"),
+            ("Adam", "bias_correction"),
             ("AdamW", "maximize"),
+            ("AdamW", "eps_hat"),
         ]
+    ),
+    *(
+        (optimizer, name, values, error, f"{name}: expected {expected}, got")
+        for optimizer, name, expected in [
+            ("SGD", "momentum_init", "None or 'gradient' or 'zeros'"),
+            ("Adam", "amsgrad_max", "'raw' or 'corrected'"),
+            ("AdamW", "amsgrad_max", "'raw' or 'corrected'"),
+        ]
+        for values, error in [(["ones", "", "Raw"], ValueError), ([0, True, ["raw"]], TypeError)]
     ),
 ]
 
@@ -117,7 +138,7 @@ def test_unknown_keys(name: str) -> None:
     with pytest.raises(TypeError, match=name):
         fusedopt.Adam([np.ones(3)], **{name: 0.1})
     opt = fusedopt.Adam([np.ones(3)])
-    known = "lr, betas, eps, weight_decay, amsgrad, maximize"
+    known = "lr, betas, eps, weight_decay, amsgrad, maximize, decoupled_weight_decay, "
     with pytest.raises(ValueError, match=f"^{name}: no such hyperparameter; there are {known}"):
         opt.param_groups[0][name] = 0.1
     with pytest.raises(ValueError, match=f"^{name}: no such"):
@@ -170,7 +191,8 @@ def test_a_pair_is_kept_not_shared() -> None:
 def test_signatures_are_torchs() -> None:
     """Positional arguments come in torch's order; what torch has as keywords are keywords."""
     opt = fusedopt.SGD([np.ones(3)], 0.1, 0.9, 0.0, 0.2, True, maximize=True)
-    assert list(opt.param_groups[0].hyperparameters().values()) == [0.1, 0.9, 0, 0.2, True, True]
+    values = list(opt.param_groups[0].hyperparameters().values())
+    assert values == [0.1, 0.9, 0, 0.2, True, True, False, None, False]
     opt = fusedopt.RMSprop([np.ones(3)], 0.1, 0.9, 1e-3, 0.2, 0.5, True)
     assert list(opt.param_groups[0].hyperparameters().values())[:6] == [
         0.1,
@@ -183,7 +205,8 @@ def test_signatures_are_torchs() -> None:
     for cls in (fusedopt.Adam, fusedopt.AdamW):
         opt = cls([np.ones(3)], 0.1, (0.8, 0.9), 1e-3, 0.2, True)
         values = list(opt.param_groups[0].hyperparameters().values())
-        assert values == [0.1, (0.8, 0.9), 1e-3, 0.2, True, False]
+        assert values[:6] == [0.1, (0.8, 0.9), 1e-3, 0.2, True, False]
+        assert values[6:] == [cls is fusedopt.AdamW, True, 0, False, "raw"]
         with pytest.raises(TypeError):
             cls([np.ones(3)], 0.1, (0.8, 0.9), 1e-3, 0.2, True, True)
 
@@ -192,7 +215,8 @@ def test_repr() -> None:
     opt = fusedopt.AdamW({"w": np.ones((3, 4), np.float32), "b": np.ones(4)}, lr=0.5)
     assert repr(opt) == (
         "AdamW(lr=0.5, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01, amsgrad=False, "
-        "maximize=False; 2 arrays, 16 elements, float32/float64)"
+        "maximize=False, decoupled_weight_decay=True, bias_correction=True, eps_root=0.0, "
+        "eps_hat=False, amsgrad_max='raw'; 2 arrays, 16 elements, float32/float64)"
     )
     assert repr(opt.param_groups[0]).startswith("ParamGroup(lr=0.5, ")
     assert repr(fusedopt.SGD([])).endswith("; 0 arrays, 0 elements)")

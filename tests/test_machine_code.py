@@ -66,7 +66,8 @@ def test_every_loop_is_vectorized(isa: str, ctype: str) -> None:
     for rule, code in kernels(isa, ctype).items():
         scalar = re.compile(rf"^v?(add|sub|mul|div|sqrt|max|min)s{packed_type[1]}\s")
         operations = {match[1] for line in code if (match := scalar.match(line))}
-        assert operations >= {"mul", "sub"}, f"{rule}: {operations}"
+        assert "mul" in operations, f"{rule}: {operations}"
+        assert operations & {"add", "sub"}, f"{rule}: {operations}"
         for operation in operations:
             # A maximum may also be a comparison and a choice.
             names = f"(max|cmp\\w*){packed_type}" if operation == "max" else operation + packed_type
@@ -127,5 +128,6 @@ def test_kernel_objects_share_nothing(isa: str) -> None:
         defined = {name for kind, name in symbols if kind.isupper() and kind != "U"}
         assert defined == {f"fusedopt::{isa}::kernels"}
         needed = {name for kind, name in symbols if kind == "U"} - {"_GLOBAL_OFFSET_TABLE_"}
-        assert needed <= {"pow"}, "a kernel calls a library function"
+        # A compiler may always call memcpy where a loop copies.
+        assert needed <= {"pow", "memcpy"}, "a kernel calls a library function"
         assert not [name for kind, name in symbols if kind in "vwu"], "a weak symbol"

@@ -143,6 +143,15 @@ std::string type_name(py::handle object) {
   return name.substr(name.rfind('.') + 1);
 }
 
+std::shared_ptr<Arena> allocate_arena(std::size_t bytes, const char* purpose) {
+  try {
+    return std::make_shared<Arena>(bytes);
+  } catch (const std::bad_alloc&) {
+    PyErr_Format(PyExc_MemoryError, "no memory for %s: %zu bytes", purpose, bytes);
+    throw py::error_already_set();
+  }
+}
+
 py::object array_over(const std::shared_ptr<Arena>& arena, void* data, DType dtype, Shape shape) {
   return new_array(arena, data, numpy_type(dtype), shape, NPY_ARRAY_CARRAY);
 }

@@ -111,6 +111,9 @@ void require_usable(py::handle object, const Label& label, const Layout& layout,
 std::string quantity(std::size_t count, const char* noun);  // "1 array", "2 arrays"
 std::string type_name(py::handle object);
 
+// Throws MemoryError, which says what the memory was wanted for.
+std::shared_ptr<Arena> allocate_arena(std::size_t bytes, const char* purpose);
+
 // Arrays over arena memory. They keep the arena alive and don't own their data, so NumPy refuses to
 // resize them: the address holds for the arena's lifetime.
 py::object array_over(const std::shared_ptr<Arena>& arena, void* data, DType dtype, Shape shape);

@@ -101,6 +101,8 @@ PYBIND11_MODULE(_core, module) {
       .def("configure", &Stepper::configure, py::arg("rule"), py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
+      .def("move_ahead", &Stepper::move_ahead, py::arg("momentum"))
+      .def("move_back", &Stepper::move_back)
       // Also for protocols 0 and 1, which would try to make one without its arguments.
       .def(
           "__reduce_ex__",

@@ -28,6 +28,11 @@ struct ConfiguredRule {
   // Throws where a hyperparameter would be infinite in the dtype.
   void require_finite(DType dtype) const;
 
+  // What a state array of the rule is filled with when it is made.
+  double initial(std::size_t state) const {
+    return info->initial(hyperparameters.data(), static_cast<int>(state));
+  }
+
   const Kernel& kernel(DType dtype) const { return info->kernels[static_cast<int>(dtype)]; }
 };
 

@@ -1,7 +1,6 @@
 #include "bindings/states.hpp"
 
 #include <algorithm>
-#include <new>
 
 namespace fusedopt {
 
@@ -30,33 +29,43 @@ States::Missing States::allocate_missing(const Parameters& parameters,
                                          PyObject* const* grads) const {
   Missing missing;
   std::size_t bytes = 0;
-  for (const std::size_t k : selected_) {
+  for (std::size_t index = 0; index < selected_.size(); ++index) {
     for (std::size_t i = 0; i < parameters.count(); ++i) {
-      if (grads[i] == Py_None || all_[k].data[i]) continue;
-      missing.places.push_back({k, i});
+      if (grads[i] == Py_None || data(index, i)) continue;
+      missing.places.push_back({index, i});
       bytes += Arena::room(parameters[i].bytes());
     }
   }
-  try {
-    missing.arena = std::make_shared<Arena>(bytes);
-  } catch (const std::bad_alloc&) {
-    PyErr_Format(PyExc_MemoryError, "no memory for the optimizer's state: %zu bytes", bytes);
-    throw py::error_already_set();
-  }
+  missing.arena = allocate_arena(bytes, "the optimizer's state");
   return missing;
 }
 
-void States::add(const Missing& missing, Parameters& parameters) noexcept {
+namespace {
+
+void fill(void* data, const Parameter& p, double value) {
+  if (p.dtype == DType::float32) {
+    std::fill_n(static_cast<float*>(data), p.size, static_cast<float>(value));
+  } else {
+    std::fill_n(static_cast<double*>(data), p.size, value);
+  }
+}
+
+}  // namespace
+
+void States::add(const Missing& missing, Parameters& parameters,
+                 const ConfiguredRule& rule) noexcept {
   Arena& arena = *missing.arena;
   const Missing::Place* last = nullptr;
   for (const Missing::Place& next : missing.places) {
-    const auto [k, i] = next;
+    const auto [index, i] = next;
+    const std::size_t k = selected_[index];
     Parameter& p = parameters[i];
     // Parameters that lie side by side have their state side by side.
-    const bool follows =
-        last && last->state == k && last->parameter + 1 == i && parameters.is_behind_previous(i);
+    const bool follows = last && last->index == index && last->parameter + 1 == i &&
+                         parameters.is_behind_previous(i);
     void* data = follows ? arena.take_next(p.bytes())
                          : arena.take(p.bytes(), data_of(p.array), static_cast<int>(k) + 1);
+    if (const double initial = rule.initial(index); initial != 0) fill(data, p, initial);
     all_[k].data[i] = static_cast<char*>(data);
     all_[k].owners[i] = missing.arena;
     p.fresh = true;

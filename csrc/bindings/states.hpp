@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "bindings/parameters.hpp"
+#include "bindings/rules.hpp"
 #include "engine/arena.hpp"
 #include "kernels/table.hpp"
 
@@ -32,14 +33,15 @@ class States {
   // block.
   struct Missing {
     struct Place {
-      std::size_t state, parameter;
+      std::size_t index, parameter;  // which of the selected states
     };
     std::vector<Place> places;
     std::shared_ptr<Arena> arena;
   };
   Missing allocate_missing(const Parameters& parameters, PyObject* const* grads) const;
-  // Makes them, of zeros, and marks their parameters as fresh. Can't fail.
-  void add(const Missing& missing, Parameters& parameters) noexcept;
+  // Makes them, with what the rule has its states start from, and marks their parameters as fresh.
+  // Can't fail.
+  void add(const Missing& missing, Parameters& parameters, const ConfiguredRule& rule) noexcept;
 
   // All that a parameter has, by name.
   py::dict of(std::size_t parameter, DType dtype, Shape shape) const;

@@ -37,7 +37,7 @@ void Stepper::step(py::handle grads) {
     const States::Missing missing = states_.allocate_missing(parameters_, items);
     writable_.add(missing.arena, parameters_);
     plan_.reserve_coefficients(parameters_.count());
-    states_.add(missing, parameters_);
+    states_.add(missing, parameters_, rule_);
     gather(items);
   }
   kept = keep(items);
@@ -58,6 +58,67 @@ void Stepper::traffic(py::handle grads) {
   if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
   kept = keep(items);
   run_plan(plan_, &Kernel::traffic);
+}
+
+// Whether parameters are where they were is looked at first; that a velocity exists, and no step
+// comes between, is the caller's business.
+void Stepper::move_ahead(double momentum) {
+  const std::scoped_lock lock(mutex_);
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (!parameters_.is_unchanged(i, true)) find_parameters(nullptr);
+  }
+  if (!origins_) {
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < parameters_.count(); ++i) {
+      bytes += Arena::room(parameters_[i].bytes());
+    }
+    origins_ = allocate_arena(bytes, "a copy of the parameters");
+    for (std::size_t i = 0; i < parameters_.count(); ++i) {
+      const Parameter& p = parameters_[i];
+      origin_.push_back(origins_->take(p.bytes(), data_of(p.array), 2));
+    }
+  }
+  run_lookahead(momentum, false);
+}
+
+void Stepper::move_back() {
+  const std::scoped_lock lock(mutex_);
+  if (!origins_) throw py::value_error("move_back: nothing was moved");
+  if (const auto lost = run_lookahead(0, true)) {
+    parameters_.require_usable(*lost, false);
+    throw py::value_error(parameters_.names().label("params", *lost).text() +
+                          ": its memory is elsewhere now, so that it can't be put back");
+  }
+}
+
+// All but those that aren't what they were: of those it returns one. They may be read-only now, as
+// they were not when they were moved.
+std::optional<std::size_t> Stepper::run_lookahead(double momentum, bool back) {
+  py::dict hyperparameters;
+  hyperparameters["momentum"] = momentum;
+  hyperparameters["back"] = back ? 1.0 : 0.0;
+  const ConfiguredRule rule("lookahead", hyperparameters);
+  std::optional<std::size_t> lost;
+  Plan plan;
+  std::size_t coefficients[dtype_count];
+  for (int d = 0; d < dtype_count; ++d) {
+    coefficients[d] = plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {1, false});
+  }
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    const Parameter& p = parameters_[i];
+    char* velocity = states_.data(0, i);
+    if (!velocity) continue;
+    if (!parameters_.is_unchanged(i, false)) {
+      lost = i;
+      continue;
+    }
+    Piece& piece = plan.add(rule.kernel(p.dtype), coefficients[static_cast<int>(p.dtype)], p.size);
+    piece.streams[0] = data_of(p.array);
+    piece.streams[2] = velocity;
+    piece.streams[3] = origin_[i];
+  }
+  run_plan(plan, &Kernel::update);
+  return lost;
 }
 
 // References to the gradients where the GIL will be released: another thread may empty the caller's
@@ -81,10 +142,10 @@ void Stepper::count_step(PyObject* const* grads) {
 }
 
 // Parameters are the user's arrays, who can resize them, freeze them or change their shape. Throws
-// where a kernel can't go along with that.
+// where a kernel can't go along with that. Without gradients, as if all had one.
 void Stepper::find_parameters(PyObject* const* grads) {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    parameters_.require_usable(i, grads[i] != Py_None);
+    parameters_.require_usable(i, !grads || grads[i] != Py_None);
   }
   writable_.find(parameters_);
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "bindings/parameters.hpp"
@@ -30,6 +31,11 @@ class Stepper {
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
   void traffic(py::handle grads);
 
+  // Moves each parameter by so many times its velocity, and back, bit for bit, while the rule is
+  // one with a velocity. No step may come between.
+  void move_ahead(double momentum);
+  void move_back();
+
   // The state arrays that a parameter has, by name.
   py::dict state(py::ssize_t index) const;
   // Steps taken by each parameter: a live, read-only int64 array.
@@ -47,6 +53,7 @@ class Stepper {
   bool gather(PyObject* const* grads);
   void find_parameters(PyObject* const* grads);
   bool follows_previous(std::size_t i) const;
+  std::optional<std::size_t> run_lookahead(double momentum, bool back);
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads);
 
@@ -55,6 +62,9 @@ class Stepper {
   WritableMemory writable_;
   std::shared_ptr<Arena> steps_arena_;
   std::int64_t* steps_;
+
+  std::shared_ptr<Arena> origins_;  // room for where parameters were before they were moved
+  std::vector<void*> origin_;
 
   ConfiguredRule rule_;
   Plan plan_;

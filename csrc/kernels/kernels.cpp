@@ -1,5 +1,6 @@
 // Compiled once per instruction set, with FUSEDOPT_ISA naming it. See README.md in this folder for
 // what must not be used here.
+#include "kernels/indices.hpp"
 #include "kernels/loop.hpp"
 #include "kernels/table.hpp"
 #include "rules/list.hpp"
@@ -14,14 +15,35 @@ namespace {
 template <typename Hyper>
 constexpr int field_count = int(sizeof(Hyper::fields) / sizeof(Hyper::fields[0]));
 
+// No loop: for one the compiler scatters them over memory, which takes longer than a small step.
+template <typename Hyper, int... k>
+Hyper read(const double* hyperparameters, Indices<k...>) {
+  Hyper hyper{};
+  ((hyper.*Hyper::fields[k].member = hyperparameters[k]), ...);
+  return hyper;
+}
+
+template <typename Hyper>
+Hyper read(const double* hyperparameters) {
+  return read<Hyper>(hyperparameters, typename CountTo<field_count<Hyper>>::Result{});
+}
+
 template <typename Rule, typename T>
 void fold(const double* hyperparameters, const StepContext& when, Coefficients& folded) {
-  using Hyper = typename Rule::Hyper;
   using C = typename Rule::template Coefficients<T>;
   static_assert(sizeof(C) <= sizeof(folded.bytes), "make Coefficients in table.hpp larger");
-  Hyper hyper{};
-  for (int k = 0; k < field_count<Hyper>; ++k) hyper.*Hyper::fields[k].member = hyperparameters[k];
+  const auto hyper = read<typename Rule::Hyper>(hyperparameters);
   *reinterpret_cast<C*>(folded.bytes) = Rule::template fold<T>(hyper, when);
+}
+
+// Zero, unless the rule says otherwise.
+template <typename Rule>
+double initial(const double* hyperparameters, int state) {
+  if constexpr (requires { Rule::initial; }) {
+    return Rule::initial(read<typename Rule::Hyper>(hyperparameters), state);
+  } else {
+    return 0;
+  }
 }
 
 template <typename Rule, typename T>
@@ -40,8 +62,11 @@ constexpr RuleInfo describe() {
   for (int k = 0; k < hyperparameters.count; ++k) {
     hyperparameters.items[k] = Hyper::fields[k].name;
   }
-  return {
-      Rule::name, hyperparameters, Rule::states, {kernel<Rule, float>(), kernel<Rule, double>()}};
+  return {Rule::name,
+          hyperparameters,
+          Rule::states,
+          &initial<Rule>,
+          {kernel<Rule, float>(), kernel<Rule, double>()}};
 }
 
 template <typename List>

@@ -28,20 +28,50 @@ T maximum(T a, T b) {
   return ((a < b) | (b != b)) ? b : a;
 }
 
-// The gradient a rule descends along: the caller's, negated to maximize, plus L2 weight decay.
+// What a rule descends along, and what weight decay does to it, in either of its forms: added to
+// the gradient (L2), or taken from the parameter itself before the step (decoupled).
 template <typename T>
 struct Objective {
-  T sign;
-  T weight_decay;
+  T sign;          // -1 to maximize
+  T weight_decay;  // added to the gradient
+  T keep;          // what the other form leaves of a parameter
 
   // Without decay p must not enter at all: 0 * inf is NaN.
   T gradient(T g, T p) const {
     g = sign * g;
     return weight_decay != T(0) ? g + weight_decay * p : g;
   }
+
+  T decayed(T p) const { return keep * p; }
 };
 
-inline double sign_of(double maximize) { return maximize != 0 ? -1.0 : 1.0; }
+template <typename T, typename Hyper>
+Objective<T> objective(const Hyper& h) {
+  const bool decoupled = h.decoupled_weight_decay != 0;
+  return {.sign = T(h.maximize != 0 ? -1 : 1),
+          .weight_decay = T(decoupled ? 0 : h.weight_decay),
+          .keep = T(decoupled ? 1 - h.lr * h.weight_decay : 1)};
+}
+
+// A buffer b that gathers directions d. The learning rate is outside,
+//   b <- mu b + gain d, then p <- p - lr b;
+// or inside, and the buffer is a velocity, which is added to the parameter as it is:
+//   b <- mu b - lr d, then p <- p + b.
+template <typename T>
+struct Gathering {
+  T mu;
+  T gain;
+  T rate;
+
+  T next(T b, T d) const { return mu * b + gain * d; }
+  T moved(T p, T b) const { return p - rate * b; }
+};
+
+template <typename T, typename Hyper>
+Gathering<T> gathering(const Hyper& h, double gain) {
+  const bool velocity = h.velocity != 0;
+  return {.mu = T(h.momentum), .gain = T(velocity ? -h.lr : gain), .rate = T(velocity ? -1 : h.lr)};
+}
 
 }  // namespace
 }  // namespace fusedopt::FUSEDOPT_ISA

@@ -11,7 +11,7 @@ namespace {
 template <typename... Rules>
 struct RuleList {};
 
-using AllRules = RuleList<SGD, Momentum, RMSprop, RMSpropMomentum, RMSpropCentered,
+using AllRules = RuleList<SGD, Momentum, Lookahead, RMSprop, RMSpropMomentum, RMSpropCentered,
                           RMSpropCenteredMomentum, Adam, AMSGrad>;
 
 }  // namespace

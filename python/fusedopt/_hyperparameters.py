@@ -47,6 +47,31 @@ def flag(name: str, value: Any) -> bool:
     return bool(value)
 
 
+def only_true(reason: str) -> Check:
+    """Return a check for True, where there is nothing else to choose."""
+
+    def check(name: str, value: Any) -> bool:
+        if not flag(name, value):
+            raise ValueError(f"{name}: expected True, got False: {reason}")
+        return True
+
+    return check
+
+
+def one_of(*choices: str | None) -> Check:
+    """Return a check for one of these values."""
+    expected = " or ".join(repr(choice) for choice in choices)
+
+    def check(name: str, value: Any) -> str | None:
+        if not isinstance(value, str | None):
+            raise TypeError(f"{name}: expected {expected}, got {_show(value)}")
+        if value not in choices:
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")
+        return value
+
+    return check
+
+
 def step_count(name: str, value: Any) -> int:
     """Check for a count from 1."""
     if not isinstance(value, Integral) or isinstance(value, bool | np.bool_):

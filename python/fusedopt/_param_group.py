@@ -14,13 +14,19 @@ class ParamGroup(MutableMapping[str, Any]):
 
     A mapping: ``"params"`` (read-only) and every hyperparameter of the optimizer, which may be
     assigned between steps. A value is checked when it is assigned, values that must fit each other
-    at the next step. Keys can be neither added nor removed.
+    at the next step. Keys can be neither added nor removed, and what says how state is to be read,
+    as ``velocity``, can't be changed.
     """
 
     def __init__(
-        self, params: tuple[Array, ...], checks: Mapping[str, Check], values: Mapping[str, Any]
+        self,
+        params: tuple[Array, ...],
+        checks: Mapping[str, Check],
+        lasting: frozenset[str],
+        values: Mapping[str, Any],
     ) -> None:
         self._checks = checks
+        self._lasting = lasting
         self._values: dict[str, Any] = {"params": params}
         for name in checks:
             self[name] = values[name]
@@ -34,7 +40,13 @@ class ParamGroup(MutableMapping[str, Any]):
         if name not in self._checks:
             known = ", ".join(self._checks)
             raise ValueError(f"{name}: no such hyperparameter; there are {known}")
-        self._values[name] = self._checks[name](name, value)
+        checked = self._checks[name](name, value)
+        if name in self._lasting and checked != self._values.get(name, checked):
+            raise ValueError(
+                f"{name}: can't be changed, as it says what the state means; "
+                "for another, make a new optimizer"
+            )
+        self._values[name] = checked
         self._changed = True
 
     def __delitem__(self, name: str) -> None:
@@ -62,7 +74,7 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def describe(self) -> str:
         """Return the hyperparameters, and how many arrays and elements there are."""
-        settings = ", ".join(f"{name}={value}" for name, value in self.hyperparameters().items())
+        settings = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters().items())
         params: tuple[Array, ...] = self["params"]
         elements = sum(array.size for array in params)
         dtypes = "/".join(sorted({array.dtype.name for array in params}))

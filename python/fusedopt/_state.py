@@ -21,6 +21,12 @@ class Engine(Protocol):
     def step(self, grads: Grads) -> None:
         """Update all parameters, or raise and change nothing."""
 
+    def move_ahead(self, momentum: float) -> None:
+        """Move each parameter by momentum times its velocity, or raise and move none."""
+
+    def move_back(self) -> None:
+        """Put the parameters back to where they were before `move_ahead`, bit for bit."""
+
     def state(self, index: int) -> dict[str, Array]:
         """Return the live state arrays that a parameter has, by name."""
         ...

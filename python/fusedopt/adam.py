@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from ._hyperparameters import Check, decay_rates, flag, non_negative
+from ._hyperparameters import Check, decay_rates, flag, non_negative, one_of, only_true
 from ._types import Params
 from .optimizer import Optimizer
 
 
 class Adam(Optimizer):
-    """Adam, or AMSGrad if asked for; as `torch.optim.Adam`.
+    """Adam, or AMSGrad if asked for; by default as `torch.optim.Adam`.
 
     With g the gradient (−g if ``maximize``), p the parameter, t the parameter's step count from 1,
     and all state zero at first::
 
-        g ← g + weight_decay·p
-        m ← β₁·m + (1 − β₁)·g
-        v ← β₂·v + (1 − β₂)·g²
-        w = v, or with amsgrad w ← max(w, v)
-        p ← p − lr · m/(1 − β₁ᵗ) / (√(w/(1 − β₂ᵗ)) + eps)
+        g ← g + weight_decay·p                  L2 penalty, the default form of weight decay
+        p ← (1 − lr·weight_decay)·p             decoupled_weight_decay, in place of it
+
+        m ← β₁·m + (1 − β₁)·g                   m̂ = m/(1 − β₁ᵗ)
+        v ← β₂·v + (1 − β₂)·g²                  v̂ = v/(1 − β₂ᵗ)
+        p ← p − lr·m̂ / (√(v̂ + eps_root) + eps)
+
+        w ← max(w, v)                           with amsgrad w/(1 − β₂ᵗ) in place of v̂,
+        w ← max(w, v̂)                           or with amsgrad_max="corrected" w itself
+
+        p ← p − lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + eps)            with eps_hat
+
+    Without ``bias_correction`` m̂ = m and v̂ = v.
 
     Parameters
     ----------
@@ -34,18 +42,31 @@ class Adam(Optimizer):
     eps : float, default 1e-8
         Added to the root, >= 0. With 0, an element whose gradients were all zero becomes NaN (0/0).
     weight_decay : float, default 0
-        L2 penalty, >= 0. For decoupled weight decay see `AdamW`.
+        Weight decay, >= 0: an L2 penalty, or decoupled.
     amsgrad : bool, default False
         Divide by the largest second moment so far.
     maximize : bool, default False
         Go up the gradient instead of down.
+    decoupled_weight_decay : bool, default False
+        Shrink the parameter before the step instead of adding to the gradient: `AdamW`.
+    bias_correction : bool, default True
+        Correct the moments for having started from zero.
+    eps_root : float, default 0
+        Added under the root, to v̂, >= 0.
+    eps_hat : bool, default False
+        Add ``eps`` before the correction of v, not after it: the "more efficient" order of the
+        paper, whose ε̂ it is. Only with bias correction and without ``eps_root``.
+    amsgrad_max : {"raw", "corrected"}, default "raw"
+        What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
+        ``eps_hat``. It can't be changed later.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong type, or a parameter not a float32 or float64 array.
     ValueError
-        If a hyperparameter is out of range, or a parameter can't be updated in place.
+        If a hyperparameter is out of range or doesn't fit the others, or a parameter can't be
+        updated in place.
 
     Notes
     -----
@@ -54,8 +75,8 @@ class Adam(Optimizer):
     State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (w, only with amsgrad).
 
     D. P. Kingma and J. Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015. S. J. Reddi,
-    S. Kale and S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018; here with bias
-    correction, and the maximum taken before it, as in torch.
+    S. Kale and S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018, there without bias
+    correction. docs/forms.md says which library has which form.
 
     Examples
     --------
@@ -77,8 +98,13 @@ class Adam(Optimizer):
         "weight_decay": non_negative,
         "amsgrad": flag,
         "maximize": flag,
+        "decoupled_weight_decay": flag,
+        "bias_correction": flag,
+        "eps_root": non_negative,
+        "eps_hat": flag,
+        "amsgrad_max": one_of("raw", "corrected"),
     }
-    _decoupled: ClassVar[bool] = False
+    _lasting: ClassVar[frozenset[str]] = frozenset({"amsgrad_max"})
 
     def __init__(
         self,
@@ -90,6 +116,11 @@ class Adam(Optimizer):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        bias_correction: bool = True,
+        eps_root: float = 0,
+        eps_hat: bool = False,
+        amsgrad_max: str = "raw",
     ) -> None:
         super().__init__(
             params,
@@ -99,22 +130,45 @@ class Adam(Optimizer):
             weight_decay=weight_decay,
             amsgrad=amsgrad,
             maximize=maximize,
+            decoupled_weight_decay=decoupled_weight_decay,
+            bias_correction=bias_correction,
+            eps_root=eps_root,
+            eps_hat=eps_hat,
+            amsgrad_max=amsgrad_max,
         )
 
-    @classmethod
-    def _rule(cls, group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    @staticmethod
+    def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+        _require_fitting(group)
         beta1, beta2 = group["betas"]
-        names = ["lr", "eps", "weight_decay", "maximize"]
+        names = Adam._checks.keys() - {"betas", "amsgrad", "amsgrad_max"}
         return "amsgrad" if group["amsgrad"] else "adam", {
             **{name: group[name] for name in names},
             "beta1": beta1,
             "beta2": beta2,
-            "decoupled_weight_decay": cls._decoupled,
+            "corrected_max": group["amsgrad_max"] == "corrected",
         }
 
 
+def _require_fitting(group: Mapping[str, Any]) -> None:
+    eps_root, bias_correction = group["eps_root"], group["bias_correction"]
+    if group["eps_hat"] and (eps_root != 0 or not bias_correction):
+        raise ValueError(
+            "eps_hat: needs bias correction, and no eps_root, got "
+            f"bias_correction={bias_correction}, eps_root={eps_root}"
+        )
+    if group["amsgrad_max"] == "corrected" and not (
+        group["amsgrad"] and bias_correction and not group["eps_hat"]
+    ):
+        raise ValueError(
+            "amsgrad_max: the maximum of what is corrected needs amsgrad and bias correction, and "
+            f"no eps_hat, got amsgrad={group['amsgrad']}, bias_correction={bias_correction}, "
+            f"eps_hat={group['eps_hat']}"
+        )
+
+
 class AdamW(Adam):
-    """Adam with decoupled weight decay; as `torch.optim.AdamW`.
+    """Adam with decoupled weight decay; by default as `torch.optim.AdamW`.
 
     As `Adam`, but instead of adding ``weight_decay·p`` to the gradient, each step begins with::
 
@@ -137,19 +191,31 @@ class AdamW(Adam):
         Divide by the largest second moment so far.
     maximize : bool, default False
         Go up the gradient instead of down.
+    bias_correction : bool, default True
+        Correct the moments for having started from zero.
+    eps_root : float, default 0
+        Added under the root, to v̂, >= 0.
+    eps_hat : bool, default False
+        Add ``eps`` before the correction of v, not after it: the "more efficient" order of the
+        paper, whose ε̂ it is. Only with bias correction and without ``eps_root``.
+    amsgrad_max : {"raw", "corrected"}, default "raw"
+        What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
+        ``eps_hat``. It can't be changed later.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong type, or a parameter not a float32 or float64 array.
     ValueError
-        If a hyperparameter is out of range, or a parameter can't be updated in place.
+        If a hyperparameter is out of range or doesn't fit the others, or a parameter can't be
+        updated in place.
 
     Notes
     -----
     For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
 
-    State as for `Adam`.
+    State as for `Adam`. ``decoupled_weight_decay`` stands in ``param_groups``, as in torch, and is
+    always True.
 
     I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR
     2019; the decay is multiplied by ``lr``, as in torch.
@@ -164,7 +230,10 @@ class AdamW(Adam):
     array([0.95], dtype=float32)
     """
 
-    _decoupled: ClassVar[bool] = True
+    _checks: ClassVar[Mapping[str, Check]] = {
+        **Adam._checks,
+        "decoupled_weight_decay": only_true("it is what AdamW means; for an L2 penalty use Adam"),
+    }
 
     def __init__(
         self,
@@ -176,5 +245,22 @@ class AdamW(Adam):
         amsgrad: bool = False,
         *,
         maximize: bool = False,
+        bias_correction: bool = True,
+        eps_root: float = 0,
+        eps_hat: bool = False,
+        amsgrad_max: str = "raw",
     ) -> None:
-        super().__init__(params, lr, betas, eps, weight_decay, amsgrad, maximize=maximize)
+        super().__init__(
+            params,
+            lr,
+            betas,
+            eps,
+            weight_decay,
+            amsgrad,
+            maximize=maximize,
+            decoupled_weight_decay=True,
+            bias_correction=bias_correction,
+            eps_root=eps_root,
+            eps_hat=eps_hat,
+            amsgrad_max=amsgrad_max,
+        )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -18,8 +19,9 @@ from ._types import Array, Grads, Params
 class Optimizer:
     """The base of all optimizers; use one of its subclasses.
 
-    A subclass names its hyperparameters with their checks in ``_checks``, and says in ``_rule``
-    which native rule a group's hyperparameters mean.
+    A subclass names its hyperparameters with their checks in ``_checks``, those that can't change
+    because they say what the state means in ``_lasting``, and says in ``_rule`` which native rule a
+    group's hyperparameters mean.
 
     Attributes
     ----------
@@ -39,10 +41,12 @@ class Optimizer:
     """
 
     _checks: ClassVar[Mapping[str, Check]] = {}
+    _lasting: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, params: Params, **hyperparameters: Any) -> None:
         arrays, names = _collect(params)
-        self._group = ParamGroup(tuple(arrays), self._checks, hyperparameters)
+        self._group = ParamGroup(tuple(arrays), self._checks, self._lasting, hyperparameters)
+        self._moved_by: str | None = None
         self._engine = self._make_engine(arrays, names)
         self._configure()
         self._states = States(self._engine, len(arrays), names)
@@ -59,6 +63,10 @@ class Optimizer:
         return _core.Stepper(params, names)
 
     def _configure(self) -> None:
+        if self._moved_by:
+            raise RuntimeError(
+                f"step(): not inside {self._moved_by}, where the parameters are elsewhere"
+            )
         # First, so that an assignment by another thread in the meantime is seen at the next step.
         self._group._changed = False
         try:
@@ -66,6 +74,23 @@ class Optimizer:
         except BaseException:
             self._group._changed = True
             raise
+
+    @contextmanager
+    def _elsewhere(self, what: str, move: Callable[[], None]) -> Iterator[None]:
+        """Have parameters elsewhere inside the block, where a step is an error."""
+        if self._moved_by:
+            raise RuntimeError(f"{what}: not inside {self._moved_by}")
+        self._configure()
+        self._moved_by = what
+        self._group._changed = True  # so that a step looks
+        try:
+            move()
+            try:
+                yield
+            finally:
+                self._engine.move_back()
+        finally:
+            self._moved_by = None
 
     @property
     def param_groups(self) -> tuple[ParamGroup, ...]:
@@ -108,6 +133,8 @@ class Optimizer:
             If a gradient is missing or too many, has another shape or a layout that the kernels
             can't read, or overlaps memory that the step writes; if a parameter can no longer be
             updated in place; if hyperparameters assigned since the last step don't fit each other.
+        RuntimeError
+            If the parameters are elsewhere, inside ``with opt.lookahead()``.
 
         Examples
         --------

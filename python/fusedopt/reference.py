@@ -24,14 +24,18 @@ from .optimizer import Optimizer
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
 
 
-def _objective(p: Array, g: Array, maximize: bool, weight_decay: float = 0) -> Array:
-    """Return the gradient to descend along: negated to maximize, plus L2 weight decay."""
+def _regularize(
+    p: Array, g: Array, lr: float, weight_decay: float, decoupled: bool, maximize: bool
+) -> tuple[Array, Array]:
+    """Return what the parameter is before the step, and the gradient to descend along."""
     T = p.dtype.type
     if maximize:
         g = -g
+    if decoupled:
+        return T(1 - lr * weight_decay) * p, g
     if T(weight_decay) != 0:
         g = g + T(weight_decay) * p
-    return g
+    return p, g
 
 
 class _InNumPy(Optimizer):
@@ -57,6 +61,16 @@ class _NumPyEngine:
 
     def state(self, index: int) -> dict[str, Array]:
         return self._states[index]
+
+    def move_ahead(self, momentum: float) -> None:
+        self._origins = [p.copy() for p in self._params]
+        for p, state in zip(self._params, self._states, strict=True):
+            if "momentum_buffer" in state:
+                p[...] = p + p.dtype.type(momentum) * state["momentum_buffer"]
+
+    def move_back(self) -> None:
+        for p, origin in zip(self._params, self._origins, strict=True):
+            p[...] = origin
 
     def step(self, grads: Grads) -> None:
         in_order = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
@@ -103,17 +117,26 @@ class SGD(_InNumPy, sgd.SGD):
         weight_decay: float,
         nesterov: bool,
         maximize: bool,
+        decoupled_weight_decay: bool,
+        momentum_init: str | None,
+        velocity: bool,
     ) -> None:
         T = p.dtype.type
-        g = _objective(p, g, maximize, weight_decay)
-        if momentum != 0:
-            if "momentum_buffer" not in state:
-                b = state["momentum_buffer"] = np.array(g)
-            else:
-                b = state["momentum_buffer"]
-                b[...] = T(momentum) * b + T(1 - dampening) * g
-            g = g + T(momentum) * b if nesterov else b
-        p[...] = p - T(lr) * g
+        start, g = _regularize(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
+        if momentum == 0:
+            p[...] = start - T(lr) * g
+            return
+        missing = "momentum_buffer" not in state
+        b = state.setdefault("momentum_buffer", np.zeros_like(p))
+        if velocity:
+            b[...] = T(momentum) * b - T(lr) * g
+            p[...] = start + (T(momentum) * b - T(lr) * g if nesterov else b)
+            return
+        if missing and momentum_init != "zeros":
+            b[...] = g
+        else:
+            b[...] = T(momentum) * b + T(1 - dampening) * g
+        p[...] = start - T(lr) * (g + T(momentum) * b if nesterov else b)
 
 
 class RMSprop(_InNumPy, rmsprop.RMSprop):
@@ -144,22 +167,31 @@ class RMSprop(_InNumPy, rmsprop.RMSprop):
         momentum: float,
         centered: bool,
         maximize: bool,
+        decoupled_weight_decay: bool,
+        eps_root: float,
+        initial_square_avg: float,
+        velocity: bool,
     ) -> None:
         T = p.dtype.type
-        g = _objective(p, g, maximize, weight_decay)
-        v = state.setdefault("square_avg", np.zeros_like(p))
+        start, g = _regularize(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
+        v = state.setdefault("square_avg", np.full_like(p, T(initial_square_avg)))
         v[...] = T(alpha) * v + T(1 - alpha) * (g * g)
         variance: Array = v
         if centered:
             a = state.setdefault("grad_avg", np.zeros_like(p))
             a[...] = a + T(1 - alpha) * (g - a)
             variance = np.maximum(v - a * a, T(0))
-        direction: Array = g / (np.sqrt(variance) + T(eps))
-        if momentum != 0:
-            b = state.setdefault("momentum_buffer", np.zeros_like(p))
+        direction: Array = g / (np.sqrt(variance + T(eps_root)) + T(eps))
+        if momentum == 0:
+            p[...] = start - T(lr) * direction
+            return
+        b = state.setdefault("momentum_buffer", np.zeros_like(p))
+        if velocity:
+            b[...] = T(momentum) * b - T(lr) * direction
+            p[...] = start + b
+        else:
             b[...] = T(momentum) * b + direction
-            direction = b
-        p[...] = p - T(lr) * direction
+            p[...] = start - T(lr) * b
 
 
 class Adam(_InNumPy, adam.Adam):
@@ -189,26 +221,36 @@ class Adam(_InNumPy, adam.Adam):
         weight_decay: float,
         amsgrad: bool,
         maximize: bool,
+        decoupled_weight_decay: bool,
+        bias_correction: bool,
+        eps_root: float,
+        eps_hat: bool,
+        amsgrad_max: str,
     ) -> None:
         T = p.dtype.type
         beta1, beta2 = betas
-        keep = 1.0
-        if cls._decoupled:
-            keep = 1 - lr * weight_decay
-            g = _objective(p, g, maximize)
-        else:
-            g = _objective(p, g, maximize, weight_decay)
+        correction1 = 1 - beta1**t if bias_correction else 1
+        correction2 = 1 - beta2**t if bias_correction else 1
+        start, g = _regularize(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
         m = state.setdefault("exp_avg", np.zeros_like(p))
         v = state.setdefault("exp_avg_sq", np.zeros_like(p))
         m[...] = T(beta1) * m + T(1 - beta1) * g
         v[...] = T(beta2) * v + T(1 - beta2) * (g * g)
         if amsgrad:
             w = state.setdefault("max_exp_avg_sq", np.zeros_like(p))
-            w[...] = np.maximum(w, v)
+            if amsgrad_max == "corrected":
+                w[...] = np.maximum(w, T(1 / correction2) * v)
+                correction2 = 1  # what w needs yet
+            else:
+                w[...] = np.maximum(w, v)
             v = w
-        step_size = T(lr / (1 - beta1**t))
-        root_scale = T(1 / math.sqrt(1 - beta2**t))
-        p[...] = T(keep) * p - step_size * m / (root_scale * np.sqrt(v) + T(eps))
+        if eps_hat:
+            step_size = T(lr * math.sqrt(correction2) / correction1)
+            p[...] = start - step_size * m / (np.sqrt(v) + T(eps))
+            return
+        # The root of v / correction2 + eps_root, without a division of the array.
+        root = T(1 / math.sqrt(correction2)) * np.sqrt(v + T(eps_root * correction2))
+        p[...] = start - T(lr / correction1) * m / (root + T(eps))
 
 
 class AdamW(Adam, adam.AdamW):

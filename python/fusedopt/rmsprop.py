@@ -11,22 +11,27 @@ from .optimizer import Optimizer
 
 
 class RMSprop(Optimizer):
-    """RMSProp, centered and with momentum if asked for; as `torch.optim.RMSprop`.
+    """RMSProp, centered and with momentum if asked for; by default as `torch.optim.RMSprop`.
 
     With g the gradient (−g if ``maximize``), p the parameter, μ the momentum, and all state zero at
-    first::
+    first (v ``initial_square_avg``)::
 
-        g ← g + weight_decay·p
+        g ← g + weight_decay·p                  L2 penalty, the default form of weight decay
+        p ← (1 − lr·weight_decay)·p             decoupled_weight_decay, in place of it
+
         v ← alpha·v + (1 − alpha)·g²
-        d = g / (√v + eps)
+        d = g / (√(v + eps_root) + eps)
 
         a ← a + (1 − alpha)·(g − a)             if centered
-        d = g / (√max(v − a², 0) + eps)
+        d = g / (√(max(v − a², 0) + eps_root) + eps)
 
         p ← p − lr·d                            if momentum = 0
 
         b ← μ·b + d                             with momentum
         p ← p − lr·b
+
+        b ← μ·b − lr·d                          with velocity
+        p ← p + b
 
     Parameters
     ----------
@@ -40,20 +45,29 @@ class RMSprop(Optimizer):
     eps : float, default 1e-8
         Added to the root, >= 0. With 0, an element whose gradients were all zero becomes NaN (0/0).
     weight_decay : float, default 0
-        L2 penalty, >= 0.
+        Weight decay, >= 0: an L2 penalty, or decoupled.
     momentum : float, default 0
         Momentum factor μ, >= 0. Where 0, there is no momentum buffer.
     centered : bool, default False
         Divide by the standard deviation of the gradient rather than its root mean square.
     maximize : bool, default False
         Go up the gradient instead of down.
+    decoupled_weight_decay : bool, default False
+        Shrink the parameter before the step instead of adding to the gradient.
+    eps_root : float, default 0
+        Added under the root, >= 0. TensorFlow's form is ``eps=0, eps_root=1e-7``.
+    initial_square_avg : float, default 0
+        What v is when it is made, >= 0. The first forms of RMSProp started from 1.
+    velocity : bool, default False
+        Keep the learning rate in the momentum buffer. Needs a momentum. It can't be changed later.
 
     Raises
     ------
     TypeError
         If an argument is of the wrong type, or a parameter not a float32 or float64 array.
     ValueError
-        If a hyperparameter is out of range, or a parameter can't be updated in place.
+        If a hyperparameter is out of range or doesn't fit the others, or a parameter can't be
+        updated in place.
 
     Notes
     -----
@@ -64,7 +78,8 @@ class RMSprop(Optimizer):
     its root NaN.
 
     T. Tieleman and G. Hinton, "Lecture 6.5 - rmsprop", COURSERA, 2012; centered:
-    A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013.
+    A. Graves, "Generating Sequences With Recurrent Neural Networks", 2013. docs/forms.md says which
+    library has which form.
 
     Examples
     --------
@@ -87,7 +102,12 @@ class RMSprop(Optimizer):
         "momentum": non_negative,
         "centered": flag,
         "maximize": flag,
+        "decoupled_weight_decay": flag,
+        "eps_root": non_negative,
+        "initial_square_avg": non_negative,
+        "velocity": flag,
     }
+    _lasting: ClassVar[frozenset[str]] = frozenset({"velocity"})
 
     def __init__(
         self,
@@ -100,6 +120,10 @@ class RMSprop(Optimizer):
         centered: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        eps_root: float = 0,
+        initial_square_avg: float = 0,
+        velocity: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -110,11 +134,18 @@ class RMSprop(Optimizer):
             momentum=momentum,
             centered=centered,
             maximize=maximize,
+            decoupled_weight_decay=decoupled_weight_decay,
+            eps_root=eps_root,
+            initial_square_avg=initial_square_avg,
+            velocity=velocity,
         )
 
     @staticmethod
     def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+        if group["velocity"] and group["momentum"] == 0:
+            raise ValueError("velocity: needs a momentum above 0, got momentum=0.0")
         centered = "_centered" if group["centered"] else ""
         momentum = "_momentum" if group["momentum"] else ""
-        names = ["lr", "alpha", "eps", "weight_decay", "momentum", "maximize"]
-        return f"rmsprop{centered}{momentum}", {name: group[name] for name in names}
+        return f"rmsprop{centered}{momentum}", {
+            name: group[name] for name in RMSprop._checks if name != "centered"
+        }

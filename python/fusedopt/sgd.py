@@ -2,27 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-from ._hyperparameters import Check, finite, flag, non_negative
+from ._hyperparameters import Check, finite, flag, non_negative, one_of
 from ._types import Params
 from .optimizer import Optimizer
 
 
 class SGD(Optimizer):
-    """Stochastic gradient descent, with momentum if asked for; as `torch.optim.SGD`.
+    """Stochastic gradient descent, with momentum if asked for; by default as `torch.optim.SGD`.
 
     With g the gradient (−g if ``maximize``), p the parameter and μ the momentum::
 
-        g ← g + weight_decay·p
+        g ← g + weight_decay·p                  L2 penalty, the default form of weight decay
+        p ← (1 − lr·weight_decay)·p             decoupled_weight_decay, in place of it
 
-        p ← p − lr·g                        if momentum = 0
+        p ← p − lr·g                            if momentum = 0
 
-        b ← g                               at the first step with momentum
-        b ← μ·b + (1 − dampening)·g         after it
+        b ← g                                   at the first step with momentum
+        b ← μ·b + (1 − dampening)·g             after it, or from b = 0 with momentum_init="zeros"
         p ← p − lr·b
-        p ← p − lr·(g + μ·b)                with nesterov
+        p ← p − lr·(g + μ·b)                    with nesterov
+
+        b ← μ·b − lr·g                          with velocity, from b = 0
+        p ← p + b
+        p ← p + μ·b − lr·g                      with nesterov
 
     Parameters
     ----------
@@ -36,11 +42,20 @@ class SGD(Optimizer):
     dampening : float, default 0
         Dampening of the gradient in the momentum buffer; any finite number.
     weight_decay : float, default 0
-        L2 penalty, >= 0.
+        Weight decay, >= 0: an L2 penalty, or decoupled.
     nesterov : bool, default False
         Nesterov momentum; needs a momentum and no dampening.
     maximize : bool, default False
         Go up the gradient instead of down.
+    decoupled_weight_decay : bool, default False
+        Shrink the parameter before the step instead of adding to the gradient.
+    momentum_init : {None, "gradient", "zeros"}, default None
+        What the momentum buffer starts from: the first gradient, undamped, which None means too, or
+        zero. Differs only with dampening; needs a momentum.
+    velocity : bool, default False
+        Keep the learning rate in the buffer. The same steps while ``lr`` is constant; when it
+        falls, steps of the past keep their size. Needs a momentum; has no dampening and starts from
+        zero. It can't be changed later.
 
     Raises
     ------
@@ -54,11 +69,16 @@ class SGD(Optimizer):
     -----
     For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
 
-    State: ``momentum_buffer``, only with momentum.
+    State: ``momentum_buffer`` (b), only with momentum.
+
+    A moving average of the gradient, b ← a·b + (1 − a)·g, is ``momentum=a, dampening=a,
+    momentum_init="zeros"``.
 
     Momentum: B. T. Polyak, "Some methods of speeding up the convergence of iteration methods",
-    1964. Nesterov momentum in the form of I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On the
-    importance of initialization and momentum in deep learning", ICML 2013.
+    1964. Nesterov momentum, and the velocity: I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On
+    the importance of initialization and momentum in deep learning", ICML 2013. Decoupled weight
+    decay (SGDW): I. Loshchilov and F. Hutter, ICLR 2019. docs/forms.md says which library has which
+    form.
 
     Examples
     --------
@@ -69,9 +89,9 @@ class SGD(Optimizer):
     ...     opt.step([2 * x])  # the gradient of x²
     >>> bool(np.all(abs(x) < 1e-6))
     True
-    >>> opt
-    SGD(lr=0.1, momentum=0.5, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False; \
-1 array, 2 elements, float64)
+    >>> fusedopt.SGD([x], lr=0.1)
+    SGD(lr=0.1, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False, \
+decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 elements, float64)
     """
 
     _checks: ClassVar[Mapping[str, Check]] = {
@@ -81,7 +101,11 @@ class SGD(Optimizer):
         "weight_decay": non_negative,
         "nesterov": flag,
         "maximize": flag,
+        "decoupled_weight_decay": flag,
+        "momentum_init": one_of(None, "gradient", "zeros"),
+        "velocity": flag,
     }
+    _lasting: ClassVar[frozenset[str]] = frozenset({"velocity"})
 
     def __init__(
         self,
@@ -93,6 +117,9 @@ class SGD(Optimizer):
         nesterov: bool = False,
         *,
         maximize: bool = False,
+        decoupled_weight_decay: bool = False,
+        momentum_init: str | None = None,
+        velocity: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -102,17 +129,86 @@ class SGD(Optimizer):
             weight_decay=weight_decay,
             nesterov=nesterov,
             maximize=maximize,
+            decoupled_weight_decay=decoupled_weight_decay,
+            momentum_init=momentum_init,
+            velocity=velocity,
         )
 
     @staticmethod
     def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-        if group["nesterov"] and (group["momentum"] == 0 or group["dampening"] != 0):
-            raise ValueError(
-                "nesterov: needs a momentum above 0 and a dampening of 0, got "
-                f"momentum={group['momentum']}, dampening={group['dampening']}"
-            )
+        _require_fitting(group)
+        names = ["lr", "weight_decay", "decoupled_weight_decay", "maximize"]
         if group["momentum"] == 0:
-            names = ["lr", "weight_decay", "maximize"]
             return "sgd", {name: group[name] for name in names}
-        names = ["lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"]
-        return "momentum", {name: group[name] for name in names}
+        names += ["momentum", "dampening", "nesterov", "velocity"]
+        zero_init = group["velocity"] or group["momentum_init"] == "zeros"
+        return "momentum", {**{name: group[name] for name in names}, "zero_init": zero_init}
+
+    @contextmanager
+    def lookahead(self) -> Iterator[None]:
+        """Hold the parameters ahead, where Nesterov evaluates the gradient, for a ``with`` block.
+
+        Inside the block each parameter is p + μ·v, where its velocity v alone would carry it; at
+        its end the parameters are what they were, bit for bit, also where it ends by an exception.
+        The step that follows is then Nesterov's own::
+
+            v ← μ·v − lr·∇f(p + μ·v)
+            p ← p + v
+
+        A copy of the parameters is kept from the first time on.
+
+        Raises
+        ------
+        ValueError
+            If the optimizer isn't one with ``velocity=True``, ``nesterov=False`` and a momentum
+            above 0; if a parameter can no longer be updated in place.
+        RuntimeError
+            If the parameters are ahead already. So does ``step`` inside the block.
+
+        Notes
+        -----
+        Y. Nesterov, "A method of solving a convex programming problem with convergence rate
+        O(1/k²)", 1983. ``nesterov=True`` needs no second look at the gradient: it keeps the
+        parameters ahead all the time, p + μ·v in place of p.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> x = np.array([4.0, -2.0])
+        >>> opt = fusedopt.SGD([x], lr=0.1, momentum=0.5, velocity=True)
+        >>> for _ in range(100):
+        ...     with opt.lookahead():
+        ...         grads = [2 * x]  # the gradient of x², ahead
+        ...     opt.step(grads)
+        >>> bool(np.all(abs(x) < 1e-6))
+        True
+        """
+        group = self._group
+        if not (group["velocity"] and group["momentum"] > 0 and not group["nesterov"]):
+            raise ValueError(
+                "lookahead(): needs velocity=True, nesterov=False and a momentum above 0, got "
+                f"velocity={group['velocity']}, nesterov={group['nesterov']}, "
+                f"momentum={group['momentum']}"
+            )
+        with self._elsewhere("lookahead()", lambda: self._engine.move_ahead(group["momentum"])):
+            yield
+
+
+def _require_fitting(group: Mapping[str, Any]) -> None:
+    momentum, dampening = group["momentum"], group["dampening"]
+    if group["nesterov"] and (momentum == 0 or dampening != 0):
+        raise ValueError(
+            "nesterov: needs a momentum above 0 and a dampening of 0, got "
+            f"momentum={momentum}, dampening={dampening}"
+        )
+    init = group["momentum_init"]
+    if group["velocity"]:
+        if momentum == 0 or dampening != 0:
+            raise ValueError(
+                "velocity: needs a momentum above 0 and a dampening of 0, got "
+                f"momentum={momentum}, dampening={dampening}"
+            )
+        if init == "gradient":
+            raise ValueError("momentum_init: a velocity starts from zero, got 'gradient'")
+    elif init is not None and momentum == 0:
+        raise ValueError(f"momentum_init: needs a momentum above 0, got {init!r} with momentum=0")

@@ -1,0 +1,205 @@
+"""Adam, AMSGrad and AdamW."""
+
+from __future__ import annotations
+
+from .._hyperparameters import decay_rate, step_count
+from ..adam import Adam, AdamW
+from ._call import Arrays, GradArrays, apply, checked
+
+
+def adam_(
+    params: Arrays,
+    grads: GradArrays,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
+    *,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 0,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    bias_correction: bool = True,
+    eps_root: float = 0,
+    eps_hat: bool = False,
+    amsgrad_max: str = "raw",
+) -> None:
+    """Take one step of `fusedopt.Adam`, whose documentation has the equations.
+
+    Parameters
+    ----------
+    params : array or list of arrays
+        float32 or float64 arrays, C-contiguous, aligned, writeable; updated in place.
+    grads : array or list of arrays
+        The gradients, each of its parameter's shape and dtype; None in the list for a parameter
+        without a gradient, which stays as it is.
+    exp_avgs, exp_avg_sqs : array or list of arrays
+        The first and second moments, updated in place; zeros before the first step.
+    max_exp_avg_sqs : array or list of arrays, optional
+        The largest second moments, updated in place; zeros before the first step. Where given, the
+        step is AMSGrad's.
+    step : int
+        The count of this step, from 1.
+    lr : float
+        Learning rate, >= 0.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay rates of the moments, in [0, 1).
+    eps : float, default 1e-8
+        Added to the root, >= 0.
+    weight_decay : float, default 0
+        Weight decay, >= 0: an L2 penalty, or decoupled.
+    maximize : bool, default False
+        Go up the gradient instead of down.
+    decoupled_weight_decay : bool, default False
+        Shrink the parameters before the step instead of adding to the gradients.
+    bias_correction : bool, default True
+        Correct the moments for having started from zero.
+    eps_root : float, default 0
+        Added under the root, >= 0.
+    eps_hat : bool, default False
+        Add ``eps`` before the correction of the second moments, not after it. Only with bias
+        correction and without ``eps_root``.
+    amsgrad_max : {"raw", "corrected"}, default "raw"
+        What the largest second moments are taken of: the moments, or the corrected ones.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or an array of the wrong dtype.
+    ValueError
+        If an array is missing, has the wrong shape or layout, or overlaps another that is written;
+        if a hyperparameter is out of range or doesn't fit the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedopt.functional import adam_
+    >>> x, m, v = np.array([4.0, -2.0]), np.zeros(2), np.zeros(2)
+    >>> for step in range(1, 301):
+    ...     adam_(x, 2 * x, m, v, step=step, lr=0.1)
+    >>> bool(np.all(abs(x) < 1e-3))
+    True
+    """
+    group = checked(
+        Adam,
+        lr=lr,
+        eps=eps,
+        weight_decay=weight_decay,
+        maximize=maximize,
+        decoupled_weight_decay=decoupled_weight_decay,
+        bias_correction=bias_correction,
+        eps_root=eps_root,
+        eps_hat=eps_hat,
+        amsgrad_max=amsgrad_max,
+    )
+    group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
+    group["amsgrad"] = max_exp_avg_sqs is not None
+    apply(
+        *Adam._rule(group),
+        step_count("step", step),
+        params=params,
+        grads=grads,
+        exp_avgs=exp_avgs,
+        exp_avg_sqs=exp_avg_sqs,
+        max_exp_avg_sqs=max_exp_avg_sqs,
+    )
+
+
+def adamw_(
+    params: Arrays,
+    grads: GradArrays,
+    exp_avgs: Arrays,
+    exp_avg_sqs: Arrays,
+    max_exp_avg_sqs: Arrays | None = None,
+    *,
+    step: int,
+    lr: float,
+    beta1: float = 0.9,
+    beta2: float = 0.999,
+    eps: float = 1e-8,
+    weight_decay: float = 1e-2,
+    maximize: bool = False,
+    bias_correction: bool = True,
+    eps_root: float = 0,
+    eps_hat: bool = False,
+    amsgrad_max: str = "raw",
+) -> None:
+    """Take one step of `fusedopt.AdamW`, whose documentation has the equations.
+
+    Parameters
+    ----------
+    params : array or list of arrays
+        float32 or float64 arrays, C-contiguous, aligned, writeable; updated in place.
+    grads : array or list of arrays
+        The gradients, each of its parameter's shape and dtype; None in the list for a parameter
+        without a gradient, which stays as it is.
+    exp_avgs, exp_avg_sqs : array or list of arrays
+        The first and second moments, updated in place; zeros before the first step.
+    max_exp_avg_sqs : array or list of arrays, optional
+        The largest second moments, updated in place; zeros before the first step. Where given, the
+        step is AMSGrad's.
+    step : int
+        The count of this step, from 1.
+    lr : float
+        Learning rate, >= 0.
+    beta1, beta2 : float, default 0.9 and 0.999
+        Decay rates of the moments, in [0, 1).
+    eps : float, default 1e-8
+        Added to the root, >= 0.
+    weight_decay : float, default 1e-2
+        Decoupled weight decay, >= 0.
+    maximize : bool, default False
+        Go up the gradient instead of down.
+    bias_correction : bool, default True
+        Correct the moments for having started from zero.
+    eps_root : float, default 0
+        Added under the root, >= 0.
+    eps_hat : bool, default False
+        Add ``eps`` before the correction of the second moments, not after it. Only with bias
+        correction and without ``eps_root``.
+    amsgrad_max : {"raw", "corrected"}, default "raw"
+        What the largest second moments are taken of: the moments, or the corrected ones.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or an array of the wrong dtype.
+    ValueError
+        If an array is missing, has the wrong shape or layout, or overlaps another that is written;
+        if a hyperparameter is out of range or doesn't fit the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedopt.functional import adamw_
+    >>> p, m, v = np.ones(1), np.zeros(1), np.zeros(1)
+    >>> adamw_(p, np.zeros(1), m, v, step=1, lr=0.1, weight_decay=0.5)
+    >>> p
+    array([0.95])
+    """
+    group = checked(
+        AdamW,
+        lr=lr,
+        eps=eps,
+        weight_decay=weight_decay,
+        maximize=maximize,
+        decoupled_weight_decay=True,
+        bias_correction=bias_correction,
+        eps_root=eps_root,
+        eps_hat=eps_hat,
+        amsgrad_max=amsgrad_max,
+    )
+    group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
+    group["amsgrad"] = max_exp_avg_sqs is not None
+    apply(
+        *AdamW._rule(group),
+        step_count("step", step),
+        params=params,
+        grads=grads,
+        exp_avgs=exp_avgs,
+        exp_avg_sqs=exp_avg_sqs,
+        max_exp_avg_sqs=max_exp_avg_sqs,
+    )

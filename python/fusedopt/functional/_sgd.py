@@ -1,0 +1,99 @@
+"""Gradient descent, plain, with momentum and with Nesterov's."""
+
+from __future__ import annotations
+
+from .._hyperparameters import step_count
+from ..sgd import SGD
+from ._call import Arrays, GradArrays, apply, checked, require_together
+
+
+def sgd_(
+    params: Arrays,
+    grads: GradArrays,
+    momentum_buffers: Arrays | None = None,
+    *,
+    step: int,
+    lr: float,
+    momentum: float = 0,
+    dampening: float = 0,
+    weight_decay: float = 0,
+    nesterov: bool = False,
+    maximize: bool = False,
+    decoupled_weight_decay: bool = False,
+    momentum_init: str | None = None,
+    velocity: bool = False,
+) -> None:
+    """Take one step of `fusedopt.SGD`, whose documentation has the equations.
+
+    Parameters
+    ----------
+    params : array or list of arrays
+        float32 or float64 arrays, C-contiguous, aligned, writeable; updated in place.
+    grads : array or list of arrays
+        The gradients, each of its parameter's shape and dtype; None in the list for a parameter
+        without a gradient, which stays as it is.
+    momentum_buffers : array or list of arrays, optional
+        The momentum buffers, updated in place; given if and only if ``momentum`` is not 0. At step
+        1 they are overwritten with the gradient, unless they start from zero: then they must be
+        zeros.
+    step : int
+        The count of this step, from 1.
+    lr : float
+        Learning rate, >= 0.
+    momentum : float, default 0
+        Momentum factor, >= 0.
+    dampening : float, default 0
+        Dampening of the gradient in the momentum buffer; any finite number.
+    weight_decay : float, default 0
+        Weight decay, >= 0: an L2 penalty, or decoupled.
+    nesterov : bool, default False
+        Nesterov momentum; needs a momentum and no dampening.
+    maximize : bool, default False
+        Go up the gradient instead of down.
+    decoupled_weight_decay : bool, default False
+        Shrink the parameters before the step instead of adding to the gradients.
+    momentum_init : {None, "gradient", "zeros"}, default None
+        What momentum starts from at step 1: the gradient, undamped, which None means too, or zero.
+    velocity : bool, default False
+        Keep the learning rate in the momentum buffers, which must be zeros before the first step.
+
+    Raises
+    ------
+    TypeError
+        If an argument is of the wrong type, or an array of the wrong dtype.
+    ValueError
+        If an array is missing, has the wrong shape or layout, or overlaps another that is written;
+        if a hyperparameter is out of range or doesn't fit the others.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from fusedopt.functional import sgd_
+    >>> x, buffer = np.array([4.0, -2.0]), np.zeros(2)
+    >>> for step in range(1, 101):
+    ...     sgd_(x, 2 * x, buffer, step=step, lr=0.1, momentum=0.5)
+    >>> bool(np.all(abs(x) < 1e-6))
+    True
+    """
+    group = checked(
+        SGD,
+        lr=lr,
+        momentum=momentum,
+        dampening=dampening,
+        weight_decay=weight_decay,
+        nesterov=nesterov,
+        maximize=maximize,
+        decoupled_weight_decay=decoupled_weight_decay,
+        momentum_init=momentum_init,
+        velocity=velocity,
+    )
+    require_together(momentum_buffers, group["momentum"])
+    rule, hyperparameters = SGD._rule(group)
+    apply(
+        rule,
+        hyperparameters,
+        step_count("step", step),
+        params=params,
+        grads=grads,
+        momentum_buffers=momentum_buffers,
+    )
