@@ -1,0 +1,68 @@
+"""Forms of the rules, run here and in the library that publishes them."""
+
+import os
+from collections.abc import Callable
+from importlib import import_module
+from importlib.util import find_spec
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from cases import Case, copies, random_arrays
+
+STEPS = 40
+SHAPES = [(3, 5), (257,), (40, 30)]
+Arrays = list[np.ndarray]
+
+
+def peer(name: str) -> Any:
+    """Import a library, or skip the module; where peers are required (in CI) that is an error."""
+    if find_spec(name.partition(".")[0]) is None and not os.environ.get("FUSEDOPT_REQUIRE_PEERS"):
+        pytest.skip(f"{name} is not installed (extra: peers)", allow_module_level=True)
+    return import_module(name)
+
+
+class Form(NamedTuple):
+    """How to spell it here, and what takes all steps there, given the parameters."""
+
+    case: Case
+    theirs: Callable[[Arrays], Arrays]
+
+
+def learning_rate(step: int) -> float:
+    """It changes on the way: forms that differ only then are told apart."""
+    return 0.02 / (1 + 0.07 * step)
+
+
+def gradients(step: int, dtype: Any) -> Arrays:
+    return random_arrays(1 + step, dtype, SHAPES)
+
+
+def start(dtype: Any) -> Arrays:
+    return random_arrays(0, dtype, SHAPES)
+
+
+def ours(case: Case, dtype: Any) -> Arrays:
+    params = start(dtype)
+    opt = case.make(params)
+    for step in range(STEPS):
+        opt.param_groups[0]["lr"] = learning_rate(step)
+        opt.step(gradients(step, dtype))
+    return params
+
+
+def distance(case: Case, dtype: Any, expected: Arrays) -> float:
+    """Return how far we end from there: the largest difference, beside the longest way there."""
+    params = start(dtype)
+    way = max(float(abs(q - p).max()) for p, q in zip(params, expected, strict=True))
+    assert way > 0.01, "the parameters hardly moved"
+    far = 0.0
+    for p, q in zip(ours(case, dtype), expected, strict=True):
+        assert p.dtype == q.dtype
+        far = max(far, float(abs(p - q).max()))
+    return far / way
+
+
+def assert_published(form: Form, dtype: Any, tolerance: dict[Any, float]) -> None:
+    assert distance(form.case, dtype, form.theirs(copies(start(dtype)))) < tolerance[dtype]
