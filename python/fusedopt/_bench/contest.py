@@ -15,7 +15,7 @@ import numpy as np
 import fusedopt
 from fusedopt import reference
 
-from .workloads import Arrays, make_optimizer
+from .workloads import Arrays, Rule, make_optimizer
 
 
 class Contestant(ABC):
@@ -107,7 +107,7 @@ class WithOptimizer(Contestant):
         return partial(self.optimizer.step, self.grads)
 
 
-def make_fusedopt(rule: str, params: Arrays, grads: Arrays) -> WithOptimizer:
+def make_fusedopt(rule: str | Rule, params: Arrays, grads: Arrays) -> WithOptimizer:
     """Return fusedopt's optimizer."""
     return WithOptimizer(make_optimizer(fusedopt, rule, params), params, grads)
 

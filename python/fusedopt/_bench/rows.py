@@ -13,7 +13,7 @@ from .contest import Roofline, WithOptimizer, make_fusedopt
 from .machine import available_memory, last_level_cache
 from .paired import Paired, measure_pair
 from .peers import PEERS, make_peer
-from .workloads import RULES, Arrays, elements_of, gradients, streams_of, weights
+from .workloads import FORMS, RULES, Arrays, Rule, elements_of, gradients, streams_of, weights
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,8 @@ def all_rows(scope: Scope) -> Iterator[Row]:
     yield from _overhead()
     yield from _values()
     for threads in scope.threads:
+        yield from _forms(scope, threads)
+    for threads in scope.threads:
         yield from _rooflines(scope, threads)
 
 
@@ -192,6 +194,22 @@ def _faded(workload: str) -> WithOptimizer:
     _fill(adam.grads, np.float32(0))
     adam.run(2000)
     return adam
+
+
+def _forms(scope: Scope, threads: int) -> Iterator[Row]:
+    """Yield each form of a rule against the default one; beyond the caches none may cost more."""
+    workload = "1e5" if scope.quick else "6.4e7"
+    goal = None if scope.quick else Goal(1.03, at_most=True)
+    for form, (rule, default) in FORMS.items():
+        measure = partial(_measure_form, rule, default, workload, threads)
+        yield Row("forms", form, "float32", workload, "default form", threads, measure, goal)
+
+
+def _measure_form(rule: Rule, default: Rule, workload: str, threads: int, seconds: float) -> Paired:
+    """Return the default form as ours, and the other as theirs; over the same arrays."""
+    params, grads = weights(workload, "float32"), gradients(workload, "float32")
+    sides = make_fusedopt(default, params, grads), make_fusedopt(rule, params, grads)
+    return measure_pair(*sides, seconds=seconds, threads=threads)
 
 
 def _rooflines(scope: Scope, threads: int) -> Iterator[Row]:

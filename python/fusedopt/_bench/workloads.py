@@ -31,10 +31,42 @@ RULES: dict[str, Rule] = {
     "AdamW": Rule("AdamW", {"lr": 0.001, "weight_decay": 0.01}),
 }
 
+#: Forms of the rules, each with the default form that has the same streams: it must be as fast.
+FORMS: dict[str, tuple[Rule, Rule]] = {
+    "SGD, decoupled decay": (
+        Rule("SGD", {"lr": 0.01, "weight_decay": 0.01, "decoupled_weight_decay": True}),
+        RULES["SGD"],
+    ),
+    "momentum from zero": (
+        Rule("SGD", {"lr": 0.01, "momentum": 0.9, "dampening": 0.9, "momentum_init": "zeros"}),
+        RULES["momentum"],
+    ),
+    "velocity": (Rule("SGD", {"lr": 0.01, "momentum": 0.9, "velocity": True}), RULES["momentum"]),
+    "velocity, Nesterov": (
+        Rule("SGD", {"lr": 0.01, "momentum": 0.9, "velocity": True, "nesterov": True}),
+        RULES["Nesterov"],
+    ),
+    "RMSprop, eps_root": (
+        Rule("RMSprop", {"lr": 0.01, "eps": 0, "eps_root": 1e-7}),
+        RULES["RMSprop"],
+    ),
+    "RMSprop, velocity": (
+        Rule("RMSprop", {"lr": 0.01, "momentum": 0.9, "velocity": True}),
+        Rule("RMSprop", {"lr": 0.01, "momentum": 0.9}),
+    ),
+    "Adam, eps_hat": (Rule("Adam", {"lr": 0.001, "eps_hat": True}), RULES["Adam"]),
+    "Adam, eps_root": (Rule("Adam", {"lr": 0.001, "eps_root": 1e-8}), RULES["Adam"]),
+    "Adam, uncorrected": (Rule("Adam", {"lr": 0.001, "bias_correction": False}), RULES["Adam"]),
+    "AMSGrad, corrected": (
+        Rule("Adam", {"lr": 0.001, "amsgrad": True, "amsgrad_max": "corrected"}),
+        RULES["AMSGrad"],
+    ),
+}
 
-def make_optimizer(module: Any, rule: str, params: Arrays) -> Any:
+
+def make_optimizer(module: Any, rule: str | Rule, params: Arrays) -> Any:
     """Return the optimizer for a rule from `fusedopt` or `fusedopt.reference`."""
-    optimizer, options = RULES[rule]
+    optimizer, options = RULES[rule] if isinstance(rule, str) else rule
     return getattr(module, optimizer)(params, **options)
 
 

@@ -37,7 +37,7 @@ PEERS: dict[str, Peer] = {
     "torch.compile": Peer("torch", "compile", _ALL, "peers", threads="set"),
     "optax": Peer("optax", "jit", _ALL - {"AMSGrad"}, "peers", _FLOAT32, threads="all"),
     "DeepSpeed": Peer(
-        "deepspeed", "cpu", frozenset({"Adam", "AdamW"}), "peers", _FLOAT32, threads="set"
+        "deepspeed", "cpu", frozenset({"Adam", "AdamW"}), "deepspeed", _FLOAT32, threads="set"
     ),
     "thinc": Peer("thinc", "numpy", frozenset({"Adam"}), "peers", _FLOAT32),
     "scikit-learn": Peer(
