@@ -182,7 +182,7 @@ def test_gradients_ofnamed_parameters_may_come_in_order() -> None:
         (3, "got int"),
         (None, "got NoneType"),
         ({0: np.ones(3)}, "expected str as names, got 0"),
-        ([{"params": [np.ones(3)]}], r"\[0\]: expected a NumPy array, got dict"),
+        ([np.ones(2), {"a": np.ones(3)}], r"\[1\]: expected a NumPy array, as the others are"),
     ],
 )
 def test_parameters_that_are_no_list(params: Any, text: str) -> None:

@@ -39,6 +39,16 @@ py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {
 
 }  // namespace
 
+ParameterNames ParameterNames::followed_by(const py::object& names, std::size_t parameters) const {
+  if (names.is_none()) return {py::none(), count_ + parameters};
+  return {given() ? py::object(names_ + names) : names, 0};
+}
+
+ParameterNames ParameterNames::first(std::size_t count) const {
+  if (!given()) return {py::none(), count};
+  return {names_[py::slice(0, static_cast<py::ssize_t>(count), 1)], 0};
+}
+
 py::object as_list_or_tuple(py::handle grads, const ParameterNames& names) {
   PyObject* object = grads.ptr();
   if (PyList_Check(object) || PyTuple_Check(object)) {

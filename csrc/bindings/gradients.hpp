@@ -11,10 +11,14 @@ namespace fusedopt {
 // What the parameters are called: a tuple of str, or None where they have no names.
 class ParameterNames {
  public:
+  ParameterNames() : ParameterNames(py::none(), 0) {}
   ParameterNames(py::object names, std::size_t parameters)
       : names_(std::move(names)), known_(given() ? py::set(names_) : py::set()) {
     count_ = given() ? py::len(names_) : parameters;
   }
+  // These and then those of so many more parameters; and only the first of them.
+  ParameterNames followed_by(const py::object& names, std::size_t parameters) const;
+  ParameterNames first(std::size_t count) const;
 
   std::size_t count() const { return count_; }
   bool given() const { return !names_.is_none(); }

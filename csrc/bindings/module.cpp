@@ -1,5 +1,6 @@
 // fusedopt._core: see python/fusedopt/_core.pyi for what Python sees.
 #include <pybind11/pybind11.h>
+#include <pybind11/stl.h>
 
 #include <string>
 
@@ -97,11 +98,13 @@ PYBIND11_MODULE(_core, module) {
   // Of the plain metaclass, as the stub has it: there is nothing static to guard.
   py::class_<Stepper>(module, "Stepper", py::is_final(),
                       py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
-      .def(py::init<const py::list&, const py::object&>(), py::arg("params"), py::arg("names"))
-      .def("configure", &Stepper::configure, py::arg("rule"), py::arg("hyperparameters"))
+      .def(py::init<>())
+      .def("add_group", &Stepper::add_group, py::arg("params"), py::arg("names"))
+      .def("configure", &Stepper::configure, py::arg("group"), py::arg("rule"),
+           py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
-      .def("move_ahead", &Stepper::move_ahead, py::arg("momentum"))
+      .def("move_ahead", &Stepper::move_ahead, py::arg("momenta"))
       .def("move_back", &Stepper::move_back)
       // Also for protocols 0 and 1, which would try to make one without its arguments.
       .def(

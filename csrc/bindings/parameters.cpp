@@ -4,29 +4,36 @@
 
 namespace fusedopt {
 
-Parameters::Parameters(const py::list& arrays, const py::object& names)
-    : names_(names, arrays.size()) {
-  const std::size_t count = arrays.size();
-  if (names_.given() && names_.count() != count) {
-    throw py::value_error("names: expected one for each parameter");
+void Parameters::add(const py::list& arrays, const py::object& names) {
+  const std::size_t first = count(), added = arrays.size();
+  if ((!names.is_none() && py::len(names) != added) ||
+      (first > 0 && names.is_none() == names_.given())) {
+    throw py::value_error("names: expected one for each parameter, or none at all");
   }
-  items_.reserve(count);
-  bindings_.reserve(count);
-  for (std::size_t i = 0; i < count; ++i) {
+  const ParameterNames all = names_.followed_by(names, added);
+  std::vector<Parameter> items;
+  for (std::size_t i = 0; i < added; ++i) {
     const py::object array = arrays[i];
-    const DType dtype = require_parameter(array, names_.label("params", i));
+    const DType dtype = require_parameter(array, all.label("params", first + i));
     const Shape shape = shape_of(array);
-    items_.push_back({.array = array,
-                      .dtype = dtype,
-                      .shape = {shape.begin(), shape.end()},
-                      .size = PyArray_SIZE(as_array(array)),
-                      .fresh = false});
-    bindings_.emplace_back().bind(array, dtype, items_.back().shape);
+    items.push_back({.array = array,
+                     .dtype = dtype,
+                     .shape = {shape.begin(), shape.end()},
+                     .size = PyArray_SIZE(as_array(array))});
+  }
+  items_.reserve(first + added);
+  bindings_.reserve(first + added);
+  names_ = all;
+  for (Parameter& item : items) {
+    const Parameter& p = items_.emplace_back(std::move(item));
+    bindings_.emplace_back().bind(p.array, p.dtype, p.shape);
   }
 }
 
-bool Parameters::has(DType dtype) const {
-  return std::ranges::find(items_, dtype, &Parameter::dtype) != items_.end();
+void Parameters::truncate(std::size_t count) {
+  items_.erase(items_.begin() + static_cast<std::ptrdiff_t>(count), items_.end());
+  bindings_.erase(bindings_.begin() + static_cast<std::ptrdiff_t>(count), bindings_.end());
+  names_ = names_.first(count);
 }
 
 bool Parameters::is_unchanged(std::size_t i, bool updated) const {

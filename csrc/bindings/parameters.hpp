@@ -16,22 +16,23 @@ struct Parameter {
   DType dtype;
   std::vector<npy_intp> shape;  // may not change
   std::int64_t size;
-  bool fresh;  // has state that was made for the step under way
+  bool fresh = false;  // has state that was made for the step under way
 
   std::size_t bytes() const { return static_cast<std::size_t>(size) * item_size(dtype); }
 };
 
 class Parameters {
  public:
-  // names: a tuple of str, or None where they have no names. Throws where an array can't be updated
-  // in place.
-  Parameters(const py::list& arrays, const py::object& names);
+  // More of them. names: a tuple of str, or None where none of all parameters has a name. Throws
+  // where an array can't be updated in place, and adds none then.
+  void add(const py::list& arrays, const py::object& names);
+  // Only the first so many.
+  void truncate(std::size_t count);
 
   std::size_t count() const { return items_.size(); }
   Parameter& operator[](std::size_t i) { return items_[i]; }
   const Parameter& operator[](std::size_t i) const { return items_[i]; }
   const ParameterNames& names() const { return names_; }
-  bool has(DType dtype) const;
 
   // What a step looks at again, close together.
   std::vector<Binding>& bindings() { return bindings_; }

@@ -4,8 +4,16 @@
 
 namespace fusedopt {
 
-void States::select(const Names& names) {
-  std::vector<std::size_t> selected;
+void States::resize(std::size_t parameters) {
+  for (State& state : all_) {
+    state.data.resize(parameters);
+    state.owners.resize(parameters);
+  }
+  parameters_ = parameters;
+}
+
+States::Selection States::select(const Names& names) {
+  Selection selection;
   for (int k = 0; k < names.count; ++k) {
     const std::string name = names.items[k];
     auto found = std::ranges::find(all_, name, &State::name);
@@ -13,31 +21,29 @@ void States::select(const Names& names) {
       found = all_.insert(found, {name, std::vector<char*>(parameters_),
                                   std::vector<std::shared_ptr<Arena>>(parameters_)});
     }
-    selected.push_back(static_cast<std::size_t>(found - all_.begin()));
+    selection.push_back(static_cast<std::size_t>(found - all_.begin()));
   }
-  selected_ = std::move(selected);
+  return selection;
 }
 
-bool States::follow_previous(std::size_t parameter, std::size_t bytes) const {
-  return std::ranges::all_of(selected_, [&](std::size_t k) {
+bool States::follow_previous(const Selection& selection, std::size_t parameter,
+                             std::size_t bytes) const {
+  return std::ranges::all_of(selection, [&](std::size_t k) {
     const auto& data = all_[k].data;
     return data[parameter] && data[parameter - 1] && data[parameter] == data[parameter - 1] + bytes;
   });
 }
 
-States::Missing States::allocate_missing(const Parameters& parameters,
-                                         PyObject* const* grads) const {
-  Missing missing;
-  std::size_t bytes = 0;
-  for (std::size_t index = 0; index < selected_.size(); ++index) {
-    for (std::size_t i = 0; i < parameters.count(); ++i) {
-      if (grads[i] == Py_None || data(index, i)) continue;
-      missing.places.push_back({index, i});
-      bytes += Arena::room(parameters[i].bytes());
+void States::find_missing(Missing& missing, const ConfiguredRule& rule, const Selection& selection,
+                          const Parameters& parameters, std::size_t first, std::size_t last,
+                          PyObject* const* grads) const {
+  for (std::size_t k = 0; k < selection.size(); ++k) {
+    for (std::size_t i = first; i < last; ++i) {
+      if (grads[i] == Py_None || data(selection[k], i)) continue;
+      missing.places.push_back({selection[k], i, rule.initial(k)});
+      missing.bytes += Arena::room(parameters[i].bytes());
     }
   }
-  missing.arena = allocate_arena(bytes, "the optimizer's state");
-  return missing;
 }
 
 namespace {
@@ -52,20 +58,18 @@ void fill(void* data, const Parameter& p, double value) {
 
 }  // namespace
 
-void States::add(const Missing& missing, Parameters& parameters,
-                 const ConfiguredRule& rule) noexcept {
+void States::add(const Missing& missing, Parameters& parameters) noexcept {
   Arena& arena = *missing.arena;
   const Missing::Place* last = nullptr;
   for (const Missing::Place& next : missing.places) {
-    const auto [index, i] = next;
-    const std::size_t k = selected_[index];
+    const auto [k, i, initial] = next;
     Parameter& p = parameters[i];
     // Parameters that lie side by side have their state side by side.
-    const bool follows = last && last->index == index && last->parameter + 1 == i &&
-                         parameters.is_behind_previous(i);
+    const bool follows =
+        last && last->state == k && last->parameter + 1 == i && parameters.is_behind_previous(i);
     void* data = follows ? arena.take_next(p.bytes())
                          : arena.take(p.bytes(), data_of(p.array), static_cast<int>(k) + 1);
-    if (const double initial = rule.initial(index); initial != 0) fill(data, p, initial);
+    if (initial != 0) fill(data, p, initial);
     all_[k].data[i] = static_cast<char*>(data);
     all_[k].owners[i] = missing.arena;
     p.fresh = true;

@@ -15,33 +15,36 @@ namespace fusedopt {
 
 class States {
  public:
-  explicit States(std::size_t parameters) : parameters_(parameters) {}
+  // Which states a rule has, in its order.
+  using Selection = std::vector<std::size_t>;
 
-  // What follows is about the states of these names, in their order.
-  void select(const Names& names);
-  std::size_t count() const { return selected_.size(); }
+  // For so many parameters, from now on.
+  void resize(std::size_t parameters);
 
-  // A parameter's k-th array; null until it needs one.
-  char* data(std::size_t k, std::size_t parameter) const {
-    return all_[selected_[k]].data[parameter];
-  }
+  Selection select(const Names& names);
+
+  // A parameter's array of a state; null until it needs one.
+  char* data(std::size_t state, std::size_t parameter) const { return all_[state].data[parameter]; }
   // Whether a parameter's arrays lie right behind those of the one before, which take so many
   // bytes.
-  bool follow_previous(std::size_t parameter, std::size_t bytes) const;
+  bool follow_previous(const Selection& selection, std::size_t parameter, std::size_t bytes) const;
 
-  // Memory for all arrays that a step with these gradients needs and that don't exist, in one
-  // block.
+  // Arrays that a step needs and that don't exist, and memory for all of them in one block.
   struct Missing {
     struct Place {
-      std::size_t index, parameter;  // which of the selected states
+      std::size_t state, parameter;
+      double initial;  // what the array is filled with
     };
     std::vector<Place> places;
+    std::size_t bytes = 0;
     std::shared_ptr<Arena> arena;
   };
-  Missing allocate_missing(const Parameters& parameters, PyObject* const* grads) const;
-  // Makes them, with what the rule has its states start from, and marks their parameters as fresh.
-  // Can't fail.
-  void add(const Missing& missing, Parameters& parameters, const ConfiguredRule& rule) noexcept;
+  // Adds those of the parameters from first to last, but for last, that have a gradient.
+  void find_missing(Missing& missing, const ConfiguredRule& rule, const Selection& selection,
+                    const Parameters& parameters, std::size_t first, std::size_t last,
+                    PyObject* const* grads) const;
+  // Makes them, and marks their parameters as fresh. Can't fail.
+  void add(const Missing& missing, Parameters& parameters) noexcept;
 
   // All that a parameter has, by name.
   py::dict of(std::size_t parameter, DType dtype, Shape shape) const;
@@ -54,9 +57,8 @@ class States {
     std::vector<std::shared_ptr<Arena>> owners;
   };
 
-  std::size_t parameters_;
-  std::vector<State> all_;             // that any rule has asked for
-  std::vector<std::size_t> selected_;  // among them
+  std::size_t parameters_ = 0;
+  std::vector<State> all_;  // that any rule has asked for
 };
 
 }  // namespace fusedopt

@@ -1,5 +1,6 @@
 #include "bindings/stepper.hpp"
 
+#include <algorithm>
 #include <mutex>
 
 namespace fusedopt {
@@ -9,20 +10,39 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
 
 }  // namespace
 
-Stepper::Stepper(const py::list& params, const py::object& names)
-    : parameters_(params, names), states_(parameters_.count()) {
-  const std::size_t bytes = parameters_.count() * sizeof(std::int64_t);
-  steps_arena_ = std::make_shared<Arena>(bytes);
-  steps_ = static_cast<std::int64_t*>(steps_arena_->take_next(bytes));
-  writable_.add(steps_arena_, parameters_);
+void Stepper::add_group(const py::list& params, const py::object& names) {
+  const std::scoped_lock lock(mutex_);
+  const std::size_t before = parameters_.count();
+  parameters_.add(params, names);
+  try {
+    const std::size_t count = parameters_.count();
+    const std::size_t bytes = count * sizeof(std::int64_t);
+    const auto arena = allocate_arena(bytes, "step counts");
+    auto* steps = static_cast<std::int64_t*>(arena->take_next(bytes));
+    std::copy_n(steps_, before, steps);
+    groups_.reserve(groups_.size() + 1);
+    states_.resize(count);
+    writable_.add(arena, parameters_);
+    groups_.push_back({before, count});
+    steps_arena_ = arena;
+    steps_ = steps;
+  } catch (...) {
+    parameters_.truncate(before);
+    states_.resize(before);
+    throw;
+  }
+  plan_is_regular_ = false;
+  origins_.reset();
+  origin_.clear();
 }
 
-void Stepper::configure(std::string_view rule, const py::dict& hyperparameters) {
+void Stepper::configure(std::size_t group, std::string_view rule, const py::dict& hyperparameters) {
+  Group& g = groups_.at(group);
   const ConfiguredRule next(rule, hyperparameters);
-  if (parameters_.has(DType::float32)) next.require_finite(DType::float32);
-  states_.select(next.info->states);
-  plan_is_regular_ = plan_is_regular_ && next.info == rule_.info;
-  rule_ = next;
+  for (std::size_t i = g.first; i < g.last; ++i) next.require_finite(parameters_[i].dtype);
+  g.states = states_.select(next.info->states);
+  plan_is_regular_ = plan_is_regular_ && next.info == g.rule.info;
+  g.rule = next;
 }
 
 void Stepper::step(py::handle grads) {
@@ -34,10 +54,7 @@ void Stepper::step(py::handle grads) {
   PyObject* const* items = items_of(in_order, parameters_.names());
   const bool repeats = refresh(items);
   if (!repeats && !gather(items)) {
-    const States::Missing missing = states_.allocate_missing(parameters_, items);
-    writable_.add(missing.arena, parameters_);
-    plan_.reserve_coefficients(parameters_.count());
-    states_.add(missing, parameters_, rule_);
+    make_missing_state(items);
     gather(items);
   }
   kept = keep(items);
@@ -60,9 +77,20 @@ void Stepper::traffic(py::handle grads) {
   run_plan(plan_, &Kernel::traffic);
 }
 
-// Whether parameters are where they were is looked at first; that a velocity exists, and no step
-// comes between, is the caller's business.
-void Stepper::move_ahead(double momentum) {
+// Either all state that the step needs is made, or none.
+void Stepper::make_missing_state(PyObject* const* grads) {
+  States::Missing missing;
+  for (const Group& g : groups_) {
+    states_.find_missing(missing, g.rule, g.states, parameters_, g.first, g.last, grads);
+  }
+  missing.arena = allocate_arena(missing.bytes, "the optimizer's state");
+  writable_.add(missing.arena, parameters_);
+  plan_.reserve_coefficients(parameters_.count());
+  states_.add(missing, parameters_);
+}
+
+// That there are velocities, and that no step comes between, is the caller's business.
+void Stepper::move_ahead(const std::vector<double>& momenta) {
   const std::scoped_lock lock(mutex_);
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     if (!parameters_.is_unchanged(i, true)) find_parameters(nullptr);
@@ -72,19 +100,20 @@ void Stepper::move_ahead(double momentum) {
     for (std::size_t i = 0; i < parameters_.count(); ++i) {
       bytes += Arena::room(parameters_[i].bytes());
     }
+    origin_.reserve(parameters_.count());
     origins_ = allocate_arena(bytes, "a copy of the parameters");
     for (std::size_t i = 0; i < parameters_.count(); ++i) {
       const Parameter& p = parameters_[i];
       origin_.push_back(origins_->take(p.bytes(), data_of(p.array), 2));
     }
   }
-  run_lookahead(momentum, false);
+  run_lookahead(momenta, false);
 }
 
 void Stepper::move_back() {
   const std::scoped_lock lock(mutex_);
   if (!origins_) throw py::value_error("move_back: nothing was moved");
-  if (const auto lost = run_lookahead(0, true)) {
+  if (const auto lost = run_lookahead(std::vector<double>(groups_.size()), true)) {
     parameters_.require_usable(*lost, false);
     throw py::value_error(parameters_.names().label("params", *lost).text() +
                           ": its memory is elsewhere now, so that it can't be put back");
@@ -93,29 +122,33 @@ void Stepper::move_back() {
 
 // All but those that aren't what they were: of those it returns one. They may be read-only now, as
 // they were not when they were moved.
-std::optional<std::size_t> Stepper::run_lookahead(double momentum, bool back) {
-  py::dict hyperparameters;
-  hyperparameters["momentum"] = momentum;
-  hyperparameters["back"] = back ? 1.0 : 0.0;
-  const ConfiguredRule rule("lookahead", hyperparameters);
+std::optional<std::size_t> Stepper::run_lookahead(const std::vector<double>& momenta, bool back) {
   std::optional<std::size_t> lost;
   Plan plan;
-  std::size_t coefficients[dtype_count];
-  for (int d = 0; d < dtype_count; ++d) {
-    coefficients[d] = plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {1, false});
-  }
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    const Parameter& p = parameters_[i];
-    char* velocity = states_.data(0, i);
-    if (!velocity) continue;
-    if (!parameters_.is_unchanged(i, false)) {
-      lost = i;
-      continue;
+  for (std::size_t k = 0; k < groups_.size(); ++k) {
+    const Group& g = groups_[k];
+    py::dict hyperparameters;
+    hyperparameters["momentum"] = momenta.at(k);
+    hyperparameters["back"] = back ? 1.0 : 0.0;
+    const ConfiguredRule rule("lookahead", hyperparameters);
+    std::size_t coefficients[dtype_count];
+    for (int d = 0; d < dtype_count; ++d) {
+      coefficients[d] = plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {1, false});
     }
-    Piece& piece = plan.add(rule.kernel(p.dtype), coefficients[static_cast<int>(p.dtype)], p.size);
-    piece.streams[0] = data_of(p.array);
-    piece.streams[2] = velocity;
-    piece.streams[3] = origin_[i];
+    for (std::size_t i = g.first; i < g.last; ++i) {
+      const Parameter& p = parameters_[i];
+      char* velocity = states_.data(g.states.at(0), i);
+      if (!velocity) continue;
+      if (!parameters_.is_unchanged(i, false)) {
+        lost = i;
+        continue;
+      }
+      Piece& piece =
+          plan.add(rule.kernel(p.dtype), coefficients[static_cast<int>(p.dtype)], p.size);
+      piece.streams[0] = data_of(p.array);
+      piece.streams[2] = velocity;
+      piece.streams[3] = origin_[i];
+    }
   }
   run_plan(plan, &Kernel::update);
   return lost;
@@ -173,12 +206,14 @@ bool Stepper::refresh(PyObject* const* grads) {
     last_distance = distance;
     if (!b.joined) (piece++)->streams[1] = data;
   }
-  for (int d = 0; d < dtype_count; ++d) {
-    Folded& folded = folded_[d];
-    if (folded.when.step == 0) continue;  // there is no parameter of that dtype
-    folded.when = {steps_[folded.parameter] + 1, false};
-    plan_.fold_again(folded.index, rule_.kernel(DType(d)), rule_.hyperparameters.data(),
-                     folded.when);
+  for (Group& g : groups_) {
+    for (int d = 0; d < dtype_count; ++d) {
+      Folded& folded = g.folded[d];
+      if (folded.when.step == 0) continue;  // there is no parameter of that dtype
+      folded.when = {steps_[folded.parameter] + 1, false};
+      plan_.fold_again(folded.index, g.rule.kernel(DType(d)), g.rule.hyperparameters.data(),
+                       folded.when);
+    }
   }
   return true;
 }
@@ -190,11 +225,16 @@ bool Stepper::gather(PyObject* const* grads) {
   plan_.clear();
   plan_is_regular_ = false;
   bool complete = true, regular = true;
-  for (Folded& folded : folded_) folded = {};
+  for (Group& g : groups_) {
+    for (Folded& folded : g.folded) folded = {};
+  }
+  auto group = groups_.begin();
   std::uintptr_t last_distance = 0;
   std::size_t last_coefficients = 0;
 
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    while (i == group->last) ++group;
+    const ConfiguredRule& rule = group->rule;
     const Parameter& p = parameters_[i];
     Binding& binding = parameters_.bindings()[i];
     PyObject* grad = grads[i];
@@ -219,17 +259,17 @@ bool Stepper::gather(PyObject* const* grads) {
     }
 
     // Most parameters are at the same step and share one set of coefficients.
-    const Kernel& kernel = rule_.kernel(p.dtype);
-    Folded& folded = folded_[static_cast<int>(p.dtype)];
+    const Kernel& kernel = rule.kernel(p.dtype);
+    Folded& folded = group->folded[static_cast<int>(p.dtype)];
     if (folded.when.step != steps_[i] + 1 || folded.when.fresh != p.fresh) {
       regular &= folded.when.step == 0;
       folded = {{steps_[i] + 1, p.fresh}, i, 0};
-      folded.index = plan_.fold(kernel, rule_.hyperparameters.data(), folded.when);
+      folded.index = plan_.fold(kernel, rule.hyperparameters.data(), folded.when);
     }
     // What lies side by side in all streams is one piece of work.
     const std::uintptr_t distance = address(data_of(grad)) - address(binding.data);
     if (i > 0 && grads[i - 1] != Py_None && last_coefficients == folded.index) {
-      binding.follows = follows_previous(i);
+      binding.follows = follows_previous(*group, i);
       binding.joined = binding.follows && distance == last_distance;
     }
     last_distance = distance;
@@ -241,8 +281,8 @@ bool Stepper::gather(PyObject* const* grads) {
     Piece& piece = plan_.add(kernel, folded.index, p.size);
     piece.streams[0] = data_of(p.array);
     piece.streams[1] = data_of(grad);
-    for (std::size_t k = 0; k < states_.count(); ++k) {
-      char* state = states_.data(k, i);
+    for (std::size_t k = 0; k < group->states.size(); ++k) {
+      char* state = states_.data(group->states[k], i);
       complete &= state != nullptr;
       piece.streams[2 + k] = state;
     }
@@ -252,9 +292,9 @@ bool Stepper::gather(PyObject* const* grads) {
 }
 
 // Whether all of a parameter's arrays but the gradient lie behind those of the one before.
-bool Stepper::follows_previous(std::size_t i) const {
+bool Stepper::follows_previous(const Group& group, std::size_t i) const {
   return parameters_.is_behind_previous(i) &&
-         states_.follow_previous(i, parameters_[i - 1].bytes());
+         states_.follow_previous(group.states, i, parameters_[i - 1].bytes());
 }
 
 py::dict Stepper::state(py::ssize_t index) const {

@@ -18,11 +18,13 @@ namespace fusedopt {
 
 class Stepper {
  public:
-  // names: a tuple of str, or None where the parameters have no names.
-  Stepper(const py::list& params, const py::object& names);
+  // Parameters with hyperparameters of their own, which configure() gives. names: a tuple of str,
+  // or None where no parameter has a name. Throws where an array can't be updated in place, and
+  // changes nothing then.
+  void add_group(const py::list& params, const py::object& names);
 
-  // The rule and hyperparameters from the next step on.
-  void configure(std::string_view rule, const py::dict& hyperparameters);
+  // A group's rule and hyperparameters from the next step on.
+  void configure(std::size_t group, std::string_view rule, const py::dict& hyperparameters);
 
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter.
   void step(py::handle grads);
@@ -31,14 +33,14 @@ class Stepper {
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
   void traffic(py::handle grads);
 
-  // Moves each parameter by so many times its velocity, and back, bit for bit, while the rule is
-  // one with a velocity. No step may come between.
-  void move_ahead(double momentum);
+  // Moves each parameter by so many times its velocity, for each group, and back, bit for bit,
+  // while all rules have a velocity. No step may come between.
+  void move_ahead(const std::vector<double>& momenta);
   void move_back();
 
   // The state arrays that a parameter has, by name.
   py::dict state(py::ssize_t index) const;
-  // Steps taken by each parameter: a live, read-only int64 array.
+  // Steps taken by each parameter: a read-only int64 array, live until a group is added.
   py::object step_counts() const;
 
  private:
@@ -49,11 +51,20 @@ class Stepper {
     std::size_t index = 0;      // in the plan
   };
 
+  // Parameters with hyperparameters of their own.
+  struct Group {
+    std::size_t first, last;  // its parameters, but for last
+    ConfiguredRule rule{};
+    States::Selection states{};
+    Folded folded[dtype_count]{};
+  };
+
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
   void find_parameters(PyObject* const* grads);
-  bool follows_previous(std::size_t i) const;
-  std::optional<std::size_t> run_lookahead(double momentum, bool back);
+  bool follows_previous(const Group& group, std::size_t i) const;
+  void make_missing_state(PyObject* const* grads);
+  std::optional<std::size_t> run_lookahead(const std::vector<double>& momenta, bool back);
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads);
 
@@ -61,16 +72,15 @@ class Stepper {
   States states_;
   WritableMemory writable_;
   std::shared_ptr<Arena> steps_arena_;
-  std::int64_t* steps_;
+  std::int64_t* steps_ = nullptr;
 
   std::shared_ptr<Arena> origins_;  // room for where parameters were before they were moved
   std::vector<void*> origin_;
 
-  ConfiguredRule rule_;
+  std::vector<Group> groups_;
   Plan plan_;
-  Folded folded_[dtype_count];
   // Whether the next step needs the same plan but for its gradients' addresses: every parameter had
-  // a gradient, and those of one dtype were at the same step.
+  // a gradient, and those of one group and dtype were at the same step.
   bool plan_is_regular_ = false;
   StepMutex mutex_;
 };

@@ -16,8 +16,10 @@ void WritableMemory::find(Parameters& parameters) {
     intervals.push_back(interval_of(arena->data(), arena->size(), count));
   }
   if (const auto clash = intervals_.assign(std::move(intervals))) {
-    throw_overlap(parameters.names().label("params", clash->second).text(),
-                  parameters.names().label("params", clash->first).text());
+    const auto [first, second] = *clash;
+    const Label label = parameters.names().label("params", second < count ? second : first);
+    throw_overlap(label.text(), second < count ? parameters.names().label("params", first).text()
+                                               : "the optimizer's own state");
   }
   parameters_have_owners_ = true;
   parameter_owners_ = PointerFilter(count);

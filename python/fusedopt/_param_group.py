@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Iterable, Iterator, Mapping, MutableMapping
 from typing import Any, NoReturn
 
 from ._hyperparameters import Check
 from ._types import Array
+
+
+class Watch:
+    """Whether any hyperparameter of an optimizer was assigned since its last step."""
+
+    __slots__ = ("changed",)
+
+    def __init__(self) -> None:
+        self.changed = False
 
 
 class ParamGroup(MutableMapping[str, Any]):
@@ -20,16 +29,22 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def __init__(
         self,
-        params: tuple[Array, ...],
+        params: Iterable[Array],
         checks: Mapping[str, Check],
         lasting: frozenset[str],
         values: Mapping[str, Any],
+        watch: Watch,
+        label: str,
     ) -> None:
         self._checks = checks
         self._lasting = lasting
-        self._values: dict[str, Any] = {"params": params}
-        for name in checks:
-            self[name] = values[name]
+        self._watch = watch
+        self._values: dict[str, Any] = {"params": tuple(params)}
+        for name in values:
+            self._require_known(name, f"{label}: " if label else "")
+        for name, check in checks.items():
+            self._values[name] = check(f"{label}[{name!r}]" if label else name, values[name])
+        watch.changed = True
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -37,17 +52,20 @@ class ParamGroup(MutableMapping[str, Any]):
     def __setitem__(self, name: str, value: Any) -> None:
         if name == "params":
             raise ValueError("params: an optimizer's parameters can't be replaced")
-        if name not in self._checks:
-            known = ", ".join(self._checks)
-            raise ValueError(f"{name}: no such hyperparameter; there are {known}")
+        self._require_known(name, "")
         checked = self._checks[name](name, value)
-        if name in self._lasting and checked != self._values.get(name, checked):
+        if name in self._lasting and checked != self._values[name]:
             raise ValueError(
                 f"{name}: can't be changed, as it says what the state means; "
                 "for another, make a new optimizer"
             )
         self._values[name] = checked
-        self._changed = True
+        self._watch.changed = True
+
+    def _require_known(self, name: str, where: str) -> None:
+        if name not in self._checks:
+            known = ", ".join(self._checks)
+            raise ValueError(f"{where}{name}: no such hyperparameter; there are {known}")
 
     def __delitem__(self, name: str) -> None:
         raise TypeError(f"{name}: entries of a parameter group can't be removed")

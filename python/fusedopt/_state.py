@@ -15,14 +15,17 @@ from ._types import Array, Grads
 class Engine(Protocol):
     """What updates the arrays: the native stepper, or plain NumPy in `fusedopt.reference`."""
 
-    def configure(self, rule: str, hyperparameters: dict[str, float]) -> None:
-        """Use this rule with these hyperparameters from the next step on."""
+    def add_group(self, params: list[Array], names: tuple[str, ...] | None) -> None:
+        """Add parameters, or raise and add none."""
+
+    def configure(self, group: int, rule: str, hyperparameters: dict[str, float]) -> None:
+        """Use this rule with these hyperparameters for a group, from the next step on."""
 
     def step(self, grads: Grads) -> None:
         """Update all parameters, or raise and change nothing."""
 
-    def move_ahead(self, momentum: float) -> None:
-        """Move each parameter by momentum times its velocity, or raise and move none."""
+    def move_ahead(self, momenta: list[float]) -> None:
+        """Move all parameters by their group's momentum times their velocity, or raise."""
 
     def move_back(self) -> None:
         """Put the parameters back to where they were before `move_ahead`, bit for bit."""
@@ -67,8 +70,14 @@ class ParameterState(Mapping[str, Any]):
 class States(Mapping[int | str, ParameterState]):
     """The states of all parameters, by index, or by name where they have names."""
 
-    def __init__(self, engine: Engine, count: int, names: tuple[str, ...] | None) -> None:
-        self._states = [ParameterState(engine, index) for index in range(count)]
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._states: list[ParameterState] = []
+        self._names: dict[str, int] = {}
+
+    def _extend(self, count: int, names: tuple[str, ...] | None) -> None:
+        indices = range(len(self._states), len(self._states) + count)
+        self._states += [ParameterState(self._engine, index) for index in indices]
         self._names = {name: index for index, name in enumerate(names or ())}
 
     def __getitem__(self, key: int | str) -> ParameterState:

@@ -8,7 +8,12 @@ import numpy.typing as npt
 
 #: A float32 or float64 array.
 Array: TypeAlias = npt.NDArray[np.floating[Any]]
-#: Parameters: arrays in order, or by name.
-Params: TypeAlias = Iterable[Array] | Mapping[str, Array]
+#: Parameters: arrays in order, or by name, or groups of them with hyperparameters.
+Params: TypeAlias = (
+    Iterable[Array]
+    | Mapping[str, Array]
+    | Iterable[tuple[str, Array]]
+    | Iterable[Mapping[str, Any]]
+)
 #: One gradient, or None, for each parameter.
 Grads: TypeAlias = Sequence[Array | None] | Mapping[str, Array | None]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rates, flag, non_negative, one_of, only_true
-from ._types import Params
+from ._types import Grads, Params
 from .optimizer import Optimizer
 
 
@@ -32,9 +32,10 @@ class Adam(Optimizer):
 
     Parameters
     ----------
-    params : list of arrays, or dict of names and arrays
+    params : list of arrays, dict or pairs of names and arrays, or list of groups
         float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
-        memory. They are updated in place.
+        memory. They are updated in place. A group is a dict with ``"params"`` and hyperparameters
+        of its own.
     lr : float, default 1e-3
         Learning rate, >= 0.
     betas : pair of float, default (0.9, 0.999)
@@ -59,6 +60,10 @@ class Adam(Optimizer):
     amsgrad_max : {"raw", "corrected"}, default "raw"
         What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
         ``eps_hat``. It can't be changed later.
+
+    grads : list, or dict with the names of params, optional
+        Arrays that hold the gradients at every step, which then takes none: see `step` and
+        `zero_grad`.
 
     Raises
     ------
@@ -121,6 +126,7 @@ class Adam(Optimizer):
         eps_root: float = 0,
         eps_hat: bool = False,
         amsgrad_max: str = "raw",
+        grads: Grads | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -135,6 +141,7 @@ class Adam(Optimizer):
             eps_root=eps_root,
             eps_hat=eps_hat,
             amsgrad_max=amsgrad_max,
+            grads=grads,
         )
 
     @staticmethod
@@ -176,9 +183,10 @@ class AdamW(Adam):
 
     Parameters
     ----------
-    params : list of arrays, or dict of names and arrays
+    params : list of arrays, dict or pairs of names and arrays, or list of groups
         float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
-        memory. They are updated in place.
+        memory. They are updated in place. A group is a dict with ``"params"`` and hyperparameters
+        of its own.
     lr : float, default 1e-3
         Learning rate, >= 0.
     betas : pair of float, default (0.9, 0.999)
@@ -201,6 +209,10 @@ class AdamW(Adam):
     amsgrad_max : {"raw", "corrected"}, default "raw"
         What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
         ``eps_hat``. It can't be changed later.
+
+    grads : list, or dict with the names of params, optional
+        Arrays that hold the gradients at every step, which then takes none: see `step` and
+        `zero_grad`.
 
     Raises
     ------
@@ -249,6 +261,7 @@ class AdamW(Adam):
         eps_root: float = 0,
         eps_hat: bool = False,
         amsgrad_max: str = "raw",
+        grads: Grads | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -263,4 +276,5 @@ class AdamW(Adam):
             eps_root=eps_root,
             eps_hat=eps_hat,
             amsgrad_max=amsgrad_max,
+            grads=grads,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, ClassVar, NoReturn
 
@@ -11,7 +11,15 @@ import numpy.typing as npt
 
 from . import _core
 from ._hyperparameters import Check
-from ._param_group import ParamGroup
+from ._param_group import ParamGroup, Watch
+from ._params import (
+    GroupSpec,
+    in_order,
+    read_group,
+    read_groups,
+    require_alike,
+    require_distinct,
+)
 from ._state import Engine, States
 from ._types import Array, Grads, Params
 
@@ -31,7 +39,7 @@ class Optimizer:
         For each parameter, by index (or by name, where ``params`` was a dict), a read-only mapping
         of its state: ``"step"`` and live arrays. Empty before the parameter's first step.
     step_counts : array of int64
-        How many steps each parameter has taken; live and read-only.
+        How many steps each parameter has taken; read-only, and live until a group is added.
 
     Examples
     --------
@@ -43,13 +51,31 @@ class Optimizer:
     _checks: ClassVar[Mapping[str, Check]] = {}
     _lasting: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, params: Params, **hyperparameters: Any) -> None:
-        arrays, names = _collect(params)
-        self._group = ParamGroup(tuple(arrays), self._checks, self._lasting, hyperparameters)
+    def __init__(self, params: Params, *, grads: Grads | None = None, **defaults: Any) -> None:
+        self._defaults = {name: check(name, defaults[name]) for name, check in self._checks.items()}
+        self._watch = Watch()
+        self._groups: list[ParamGroup] = []
+        self._names: tuple[str, ...] | None = None
         self._moved_by: str | None = None
-        self._engine = self._make_engine(arrays, names)
+        self._engine = self._make_engine()
+        self._states = States(self._engine)
+        specs = read_groups(params)
+        for spec in specs:
+            self._add(spec, f"params[{len(self._groups)}]" if spec.overrides else "")
+        count = len(self._states)
+        self._bound = None if grads is None else in_order(grads, self._names, count)
         self._configure()
-        self._states = States(self._engine, len(arrays), names)
+
+    def _add(self, spec: GroupSpec, label: str) -> None:
+        values = {**self._defaults, **spec.overrides}
+        group = ParamGroup(spec.arrays, self._checks, self._lasting, values, self._watch, label)
+        self._rule(group)
+        self._engine.add_group(spec.arrays, spec.names)
+        # From here on nothing can fail.
+        if spec.names is not None:
+            self._names = (self._names or ()) + spec.names
+        self._groups.append(group)
+        self._states._extend(len(spec.arrays), self._names)
 
     @staticmethod
     def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
@@ -59,21 +85,31 @@ class Optimizer:
         """
         raise NotImplementedError("Optimizer is a base class: use one of its subclasses")
 
-    def _make_engine(self, params: list[Array], names: tuple[str, ...] | None) -> Engine:
-        return _core.Stepper(params, names)
+    def _make_engine(self) -> Engine:
+        return _core.Stepper()
 
     def _configure(self) -> None:
+        """Tell the engine of all hyperparameters that were assigned since the last step."""
         if self._moved_by:
             raise RuntimeError(
                 f"step(): not inside {self._moved_by}, where the parameters are elsewhere"
             )
         # First, so that an assignment by another thread in the meantime is seen at the next step.
-        self._group._changed = False
+        self._watch.changed = False
         try:
-            self._engine.configure(*self._rule(self._group))
+            for k, group in enumerate(self._groups):
+                self._configure_group(k, group)
         except BaseException:
-            self._group._changed = True
+            self._watch.changed = True
             raise
+
+    def _configure_group(self, k: int, group: ParamGroup) -> None:
+        try:
+            self._engine.configure(k, *self._rule(group))
+        except ValueError as error:
+            if len(self._groups) == 1:
+                raise
+            raise ValueError(f"param_groups[{k}]: {error}") from None
 
     @contextmanager
     def _elsewhere(self, what: str, move: Callable[[], None]) -> Iterator[None]:
@@ -82,7 +118,7 @@ class Optimizer:
             raise RuntimeError(f"{what}: not inside {self._moved_by}")
         self._configure()
         self._moved_by = what
-        self._group._changed = True  # so that a step looks
+        self._watch.changed = True  # so that a step looks
         try:
             move()
             try:
@@ -95,7 +131,7 @@ class Optimizer:
     @property
     def param_groups(self) -> tuple[ParamGroup, ...]:
         """The hyperparameters: read and assign ``opt.param_groups[0]["lr"]`` between steps."""
-        return (self._group,)
+        return tuple(self._groups)
 
     @property
     def state(self) -> States:
@@ -104,7 +140,7 @@ class Optimizer:
 
     @property
     def step_counts(self) -> npt.NDArray[np.int64]:
-        """How many steps each parameter has taken; live and read-only."""
+        """How many steps each parameter has taken; read-only, and live until a group is added."""
         return self._engine.step_counts
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -113,7 +149,51 @@ class Optimizer:
             "yourself, with fusedopt.functional"
         )
 
-    def step(self, grads: Grads) -> None:
+    def add_param_group(self, group: Mapping[str, Any], grads: Grads | None = None) -> None:
+        """Add parameters with hyperparameters of their own.
+
+        Parameters
+        ----------
+        group : dict
+            ``"params"``, in any form but groups that the constructor takes, and any
+            hyperparameters; the others are the optimizer's.
+        grads : list, or dict with the names of params, optional
+            The new parameters' gradients, where the optimizer has gradients bound to it.
+
+        Raises
+        ------
+        TypeError
+            If something is of the wrong type.
+        ValueError
+            If a hyperparameter doesn't exist or is out of range, a name is given twice, or a
+            parameter can't be updated in place or overlaps another. Nothing has changed then.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> opt = fusedopt.SGD({"w": np.ones(2)}, lr=0.5)
+        >>> opt.add_param_group({"params": {"b": np.ones(1)}, "lr": 0.1})
+        >>> [group["lr"] for group in opt.param_groups]
+        [0.5, 0.1]
+        """
+        spec = read_group(group)
+        if self._groups:
+            alike = self._names if len(self._states) else spec.names
+            require_alike(alike, spec.names)
+        require_distinct((*(self._names or ()), *(spec.names or ())))
+        if (grads is None) != (self._bound is None):
+            raise ValueError(
+                "grads: needed, as the optimizer has gradients bound to it"
+                if grads is None
+                else "grads: expected None, as the optimizer has no gradients bound to it"
+            )
+        bound = None if grads is None else in_order(grads, spec.names, len(spec.arrays))
+        self._add(spec, "param_group")
+        if self._bound is not None and bound is not None:
+            self._bound = self._bound + bound
+        self._watch.changed = True
+
+    def step(self, grads: Grads | None = None) -> None:
         """Update all parameters in place.
 
         A step happens whole or, when it raises, not at all.
@@ -124,6 +204,7 @@ class Optimizer:
             In the order of ``params``, or by name. For each parameter its gradient, an array of the
             parameter's shape and dtype, C-contiguous and aligned, that shares no memory with a
             parameter or the state; or None, which leaves the parameter and its state as they are.
+            Not given where gradients are bound to the optimizer.
 
         Raises
         ------
@@ -145,32 +226,45 @@ class Optimizer:
         >>> params
         [array([0., 0.]), array([3.])]
         """
-        if self._group._changed:
+        if self._watch.changed:
             self._configure()
-        self._engine.step(grads)
+        if self._bound is not None:
+            grads = self._bound_gradients(grads)
+        self._engine.step(grads)  # type: ignore[arg-type]  # it refuses None
+
+    def _bound_gradients(self, grads: Grads | None) -> list[Array | None]:
+        if grads is not None:
+            raise TypeError("grads: expected none, as the optimizer has gradients bound to it")
+        assert self._bound is not None
+        return self._bound
+
+    def zero_grad(self) -> None:
+        """Fill the gradients that are bound to the optimizer with zeros.
+
+        Raises
+        ------
+        RuntimeError
+            If no gradients are bound to it.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> p, g = np.ones(2), np.ones(2)
+        >>> opt = fusedopt.SGD([p], lr=0.5, grads=[g])
+        >>> opt.step()
+        >>> opt.zero_grad()
+        >>> p, g
+        (array([0.5, 0.5]), array([0., 0.]))
+        """
+        if self._bound is None:
+            raise RuntimeError(
+                "zero_grad(): no gradients are bound to the optimizer; "
+                "give them as grads= when you make it"
+            )
+        for gradient in self._bound:
+            if gradient is not None:
+                gradient.fill(0)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._group.describe()})"
-
-
-def _collect(params: Params) -> tuple[list[Array], tuple[str, ...] | None]:
-    if isinstance(params, Mapping):
-        items = list(params.items())
-        for name, _ in items:
-            if not isinstance(name, str):
-                raise TypeError(f"params: expected str as names, got {name!r}")
-        return [array for _, array in items], tuple(str.__str__(name) for name, _ in items)
-    if isinstance(params, np.ndarray | str) or not isinstance(params, Iterable):
-        hint = "; for one array, write [array]" if isinstance(params, np.ndarray) else ""
-        raise TypeError(
-            "params: expected a list of arrays, or a dict of names and arrays, "
-            f"got {type(params).__name__}{hint}"
-        )
-    arrays = list(params)
-    for i, array in enumerate(arrays):
-        if isinstance(array, Mapping):
-            raise TypeError(
-                f"params[{i}]: expected a NumPy array, got {type(array).__name__}; "
-                "for groups with hyperparameters of their own, use an optimizer for each"
-            )
-    return arrays, None
+        groups = " | ".join(group.describe() for group in self._groups)
+        return f"{type(self).__name__}({groups})"

@@ -11,7 +11,7 @@ read, to test against, and to compare with.
 
 import math
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -44,29 +44,37 @@ class _InNumPy(Optimizer):
     #: (p, g, state, t, **hyperparameters): updates p and its state in place at step t, from 1.
     _update: ClassVar[Callable[..., None]]
 
-    def _make_engine(self, params: list[Array], names: tuple[str, ...] | None) -> Engine:
-        return _NumPyEngine(self, params, names)
+    def _make_engine(self) -> Engine:
+        return _NumPyEngine(self)
 
 
 class _NumPyEngine:
-    def __init__(self, optimizer: _InNumPy, params: list[Array], names: Any) -> None:
+    def __init__(self, optimizer: _InNumPy) -> None:
         self._optimizer = optimizer
-        self._params = params
-        self._names = names
-        self._states: list[dict[str, Array]] = [{} for _ in params]
-        self.step_counts: npt.NDArray[np.int64] = np.zeros(len(params), np.int64)
+        self._params: list[Array] = []
+        self._groups: list[int] = []  # that of each parameter
+        self._names: tuple[str, ...] = ()
+        self._states: list[dict[str, Array]] = []
+        self.step_counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def configure(self, rule: str, hyperparameters: dict[str, float]) -> None:
-        """Nothing to do: the reference reads the parameter group at each step."""
+    def add_group(self, params: list[Array], names: tuple[str, ...] | None) -> None:
+        self._groups += [len(self._optimizer.param_groups) for _ in params]
+        self._params += params
+        self._names += names or ()
+        self._states += [{} for _ in params]
+        self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
+
+    def configure(self, group: int, rule: str, hyperparameters: dict[str, float]) -> None:
+        """Nothing to do: the reference reads the parameter groups at each step."""
 
     def state(self, index: int) -> dict[str, Array]:
         return self._states[index]
 
-    def move_ahead(self, momentum: float) -> None:
+    def move_ahead(self, momenta: list[float]) -> None:
         self._origins = [p.copy() for p in self._params]
-        for p, state in zip(self._params, self._states, strict=True):
+        for p, state, group in zip(self._params, self._states, self._groups, strict=True):
             if "momentum_buffer" in state:
-                p[...] = p + p.dtype.type(momentum) * state["momentum_buffer"]
+                p[...] = p + p.dtype.type(momenta[group]) * state["momentum_buffer"]
 
     def move_back(self) -> None:
         for p, origin in zip(self._params, self._origins, strict=True):
@@ -81,13 +89,13 @@ class _NumPyEngine:
                 raise ValueError(
                     f"grads[{i}]: expected {p.dtype} {p.shape}, got {g.dtype} {g.shape}"
                 )
-        hyper = self._optimizer._group.hyperparameters()
+        hyper = [group.hyperparameters() for group in self._optimizer.param_groups]
         with np.errstate(all="ignore"):
             for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
                 if g is not None:
                     self.step_counts[i] += 1
                     t = int(self.step_counts[i])
-                    self._optimizer._update(p, g, self._states[i], t, **hyper)
+                    self._optimizer._update(p, g, self._states[i], t, **hyper[self._groups[i]])
 
 
 class SGD(_InNumPy, sgd.SGD):

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rate, flag, non_negative
-from ._types import Params
+from ._types import Grads, Params
 from .optimizer import Optimizer
 
 
@@ -35,9 +35,10 @@ class RMSprop(Optimizer):
 
     Parameters
     ----------
-    params : list of arrays, or dict of names and arrays
+    params : list of arrays, dict or pairs of names and arrays, or list of groups
         float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
-        memory. They are updated in place.
+        memory. They are updated in place. A group is a dict with ``"params"`` and hyperparameters
+        of its own.
     lr : float, default 1e-2
         Learning rate, >= 0.
     alpha : float, default 0.99
@@ -60,6 +61,10 @@ class RMSprop(Optimizer):
         What v is when it is made, >= 0. The first forms of RMSProp started from 1.
     velocity : bool, default False
         Keep the learning rate in the momentum buffer. Needs a momentum. It can't be changed later.
+
+    grads : list, or dict with the names of params, optional
+        Arrays that hold the gradients at every step, which then takes none: see `step` and
+        `zero_grad`.
 
     Raises
     ------
@@ -124,6 +129,7 @@ class RMSprop(Optimizer):
         eps_root: float = 0,
         initial_square_avg: float = 0,
         velocity: bool = False,
+        grads: Grads | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -138,6 +144,7 @@ class RMSprop(Optimizer):
             eps_root=eps_root,
             initial_square_avg=initial_square_avg,
             velocity=velocity,
+            grads=grads,
         )
 
     @staticmethod

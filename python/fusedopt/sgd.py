@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from ._hyperparameters import Check, finite, flag, non_negative, one_of
-from ._types import Params
+from ._types import Grads, Params
 from .optimizer import Optimizer
 
 
@@ -32,9 +32,10 @@ class SGD(Optimizer):
 
     Parameters
     ----------
-    params : list of arrays, or dict of names and arrays
+    params : list of arrays, dict or pairs of names and arrays, or list of groups
         float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
-        memory. They are updated in place.
+        memory. They are updated in place. A group is a dict with ``"params"`` and hyperparameters
+        of its own.
     lr : float, default 1e-3
         Learning rate, >= 0.
     momentum : float, default 0
@@ -56,6 +57,10 @@ class SGD(Optimizer):
         Keep the learning rate in the buffer. The same steps while ``lr`` is constant; when it
         falls, steps of the past keep their size. Needs a momentum; has no dampening and starts from
         zero. It can't be changed later.
+
+    grads : list, or dict with the names of params, optional
+        Arrays that hold the gradients at every step, which then takes none: see `step` and
+        `zero_grad`.
 
     Raises
     ------
@@ -120,6 +125,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
         decoupled_weight_decay: bool = False,
         momentum_init: str | None = None,
         velocity: bool = False,
+        grads: Grads | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -132,6 +138,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
             decoupled_weight_decay=decoupled_weight_decay,
             momentum_init=momentum_init,
             velocity=velocity,
+            grads=grads,
         )
 
     @staticmethod
@@ -183,14 +190,15 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
         >>> bool(np.all(abs(x) < 1e-6))
         True
         """
-        group = self._group
-        if not (group["velocity"] and group["momentum"] > 0 and not group["nesterov"]):
-            raise ValueError(
-                "lookahead(): needs velocity=True, nesterov=False and a momentum above 0, got "
-                f"velocity={group['velocity']}, nesterov={group['nesterov']}, "
-                f"momentum={group['momentum']}"
-            )
-        with self._elsewhere("lookahead()", lambda: self._engine.move_ahead(group["momentum"])):
+        for group in self._groups:
+            if not (group["velocity"] and group["momentum"] > 0 and not group["nesterov"]):
+                raise ValueError(
+                    "lookahead(): needs velocity=True, nesterov=False and a momentum above 0, got "
+                    f"velocity={group['velocity']}, nesterov={group['nesterov']}, "
+                    f"momentum={group['momentum']}"
+                )
+        momenta = [group["momentum"] for group in self._groups]
+        with self._elsewhere("lookahead()", lambda: self._engine.move_ahead(momenta)):
             yield
 
 

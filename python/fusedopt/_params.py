@@ -1,0 +1,117 @@
+"""Parameters in every form that users give them in, and gradients by the same names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._types import Array, Grads
+
+
+@dataclass(frozen=True)
+class GroupSpec:
+    """Arrays, their names if they have any, and hyperparameters that aren't the defaults."""
+
+    arrays: list[Array]
+    names: tuple[str, ...] | None
+    overrides: dict[str, Any]
+
+
+def read_groups(params: Any) -> list[GroupSpec]:
+    """Return the groups that `params` means: several where it is a list of dicts, else one."""
+    if isinstance(params, Mapping):
+        return [read_arrays(params, {})]
+    items = _as_list(params)
+    if items and all(isinstance(item, Mapping) for item in items):
+        groups = [read_group(item) for item in items]
+        for group in groups[1:]:
+            require_alike(groups[0].names, group.names)
+        require_distinct(name for group in groups for name in group.names or ())
+        return groups
+    return [read_arrays(items, {})]
+
+
+def read_group(group: Any) -> GroupSpec:
+    """Return what one dict with "params" and hyperparameters means."""
+    if not isinstance(group, Mapping):
+        raise TypeError(f"param_group: expected a dict with 'params', got {type(group).__name__}")
+    if "params" not in group:
+        raise ValueError(f"param_group: expected a dict with 'params', got keys {list(group)}")
+    return read_arrays(group["params"], {k: v for k, v in group.items() if k != "params"})
+
+
+def read_arrays(params: Any, overrides: dict[str, Any]) -> GroupSpec:
+    """Return a list of arrays, a dict by name, or pairs of names and arrays, as a group."""
+    pairs = list(params.items()) if isinstance(params, Mapping) else None
+    items = _as_list(params) if pairs is None else []
+    if pairs is None and items and all(isinstance(item, tuple) for item in items):
+        for item in items:
+            if len(item) != 2:
+                raise ValueError(
+                    f"params: expected pairs of a name and an array, got {len(item)} items"
+                )
+        pairs = items
+    if pairs is None:
+        for i, array in enumerate(items):
+            if isinstance(array, Mapping | tuple):
+                raise TypeError(
+                    f"params[{i}]: expected a NumPy array, as the others are, "
+                    f"got {type(array).__name__}"
+                )
+        return GroupSpec(items, None, overrides)
+    for name, _ in pairs:
+        if not isinstance(name, str):
+            raise TypeError(f"params: expected str as names, got {name!r}")
+    names = tuple(str.__str__(name) for name, _ in pairs)
+    require_distinct(names)
+    return GroupSpec([array for _, array in pairs], names, overrides)
+
+
+def require_distinct(names: Iterable[str]) -> None:
+    """Raise ValueError where a name is given twice."""
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ValueError(f"params[{name!r}]: the name is given twice")
+        seen.add(name)
+
+
+def require_alike(names: tuple[str, ...] | None, others: tuple[str, ...] | None) -> None:
+    """Raise ValueError where some parameters have names and others don't."""
+    if (names is None) != (others is None):
+        raise ValueError("params: expected names for the parameters of all groups, or of none")
+
+
+def in_order(grads: Grads, names: tuple[str, ...] | None, count: int) -> list[Array | None]:
+    """Return gradients that are to be bound, in the order of the parameters."""
+    if isinstance(grads, Mapping):
+        if names is None:
+            raise TypeError("grads: expected a list, as params was given, got a dict")
+        for name in names:
+            if name not in grads:
+                raise ValueError(
+                    f"grads[{name!r}]: missing; expected an array or None for params[{name!r}]"
+                )
+        for name in grads:
+            if name not in names:
+                raise ValueError(f"grads[{name!r}]: there is no parameter of that name")
+        return [grads[name] for name in names]
+    if isinstance(grads, np.ndarray | str) or not isinstance(grads, Iterable):
+        raise TypeError(f"grads: expected a list of arrays, got {type(grads).__name__}")
+    listed = list(grads)
+    if len(listed) != count:
+        raise ValueError(f"grads: expected {count}, one for each parameter, got {len(listed)}")
+    return listed
+
+
+def _as_list(params: Any) -> list[Any]:
+    if isinstance(params, np.ndarray | str) or not isinstance(params, Iterable):
+        hint = "; for one array, write [array]" if isinstance(params, np.ndarray) else ""
+        raise TypeError(
+            "params: expected a list of arrays, or a dict of names and arrays, "
+            f"got {type(params).__name__}{hint}"
+        )
+    return list(params)

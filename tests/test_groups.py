@@ -1,0 +1,360 @@
+"""Contract: parameters in groups, under names, with gradients given or bound."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedopt
+from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
+from fusedopt import reference
+
+SHAPES = [(3, 5), 257, 0, 1000, (), 8193]
+STEPS = 12
+MODULES = pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+
+
+def every_parameter(opt: fusedopt.Optimizer) -> list[Any]:
+    return [p for group in opt.param_groups for p in group["params"]]
+
+
+def assert_all_same(actual: fusedopt.Optimizer, expected: fusedopt.Optimizer) -> None:
+    np.testing.assert_array_equal(actual.step_counts, expected.step_counts)
+    pairs = zip(every_parameter(actual), every_parameter(expected), strict=True)
+    for i, (p, q) in enumerate(pairs):
+        np.testing.assert_array_equal(p, q, err_msg=f"params[{i}]")
+        assert set(actual.state[i]) == set(expected.state[i])
+        for name, array in actual.state[i].items():
+            np.testing.assert_array_equal(array, expected.state[i][name])
+
+
+@every_dtype
+@pytest.mark.parametrize("case", RULE_CASES, ids=str)
+def test_groups_step_as_optimizers_of_their_own(case: Case, dtype: type) -> None:
+    """Each with a hyperparameter of its own, over shapes around every vector width."""
+    shapes = [*range(66), 8193]
+    params = random_arrays(0, dtype, shapes)
+    thirds = [params[0:20], params[20:21], params[21:]]
+    alone = [
+        case.make(copies(third), lr=lr)
+        for third, lr in zip(thirds, (0.1, 0.02, 0.003), strict=True)
+    ]
+    opt = case.make(
+        [
+            {"params": thirds[0], "lr": 0.1},
+            {"params": thirds[1], "lr": 0.02},
+            {"params": thirds[2], "lr": 0.003},
+        ]
+    )
+    for step in range(STEPS):
+        grads = random_arrays(1 + step, dtype, shapes)
+        grads[step] = None
+        opt.step(grads)
+        for single, part in zip(alone, (grads[0:20], grads[20:21], grads[21:]), strict=True):
+            single.step(part)
+    expected = [p for single in alone for p in every_parameter(single)]
+    for p, q in zip(params, expected, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+
+@every_dtype
+def test_groups_with_other_rules_are_the_reference(dtype: type) -> None:
+    """Rules with other states side by side, changed on the way, and groups added on the way."""
+    params = random_arrays(0, dtype, SHAPES)
+    other = np.float64 if dtype == np.float32 else np.float32
+    more = random_arrays(9, other, SHAPES)
+
+    def make(module: Any, params: list, more: list) -> Any:
+        groups = [
+            {"params": params[:2]},
+            {"params": params[2:4], "momentum": 0, "weight_decay": 0.1},
+            {"params": []},
+            {"params": params[4:], "nesterov": True, "lr": 0.05},
+        ]
+        opt = module.SGD(groups, lr=0.1, momentum=0.9)
+        yield opt
+        opt.add_param_group({"params": more, "velocity": True, "decoupled_weight_decay": True})
+        opt.param_groups[1]["momentum"] = 0.5
+        yield opt
+
+    sides = [make(fusedopt, copies(params), copies(more)), make(reference, params, more)]
+    shapes: list[tuple[type, Any]] = [(dtype, shape) for shape in SHAPES]
+    for _ in range(2):
+        ours, theirs = (next(side) for side in sides)
+        for step in range(STEPS):
+            grads = [random_arrays(1 + step, dt, [shape])[0] for dt, shape in shapes]
+            if step % 3 == 1:
+                grads[step % len(grads)] = None
+            ours.step(grads)
+            theirs.step(grads)
+        assert_all_same(ours, theirs)
+        shapes += [(other, shape) for shape in SHAPES]
+    assert len(ours.param_groups) == 5
+    assert [group["lr"] for group in ours.param_groups] == [0.1, 0.1, 0.1, 0.05, 0.1]
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+def test_neighbours_in_memory_of_different_groups_stay_apart(threads: int) -> None:
+    """Arrays side by side are one piece of work only within a group."""
+    fusedopt.set_num_threads(threads)
+    flat, views = fusedopt.flat_views([1000] * 40, np.float32)
+    flat_grad, grads = fusedopt.flat_views([1000] * 40, np.float32)
+    flat[...] = random_arrays(0, np.float32, [40_000])[0]
+    groups = [{"params": views[:13], "lr": 0.5}, {"params": views[13:], "lr": 0.25}]
+    theirs_params = copies(views)
+    theirs = reference.Adam(
+        [{"params": theirs_params[:13], "lr": 0.5}, {"params": theirs_params[13:], "lr": 0.25}]
+    )
+    ours = fusedopt.Adam(groups)
+    for step in range(STEPS):
+        flat_grad[...] = random_arrays(1 + step, np.float32, [40_000])[0]
+        ours.step(grads)
+        theirs.step(grads)
+    assert_all_same(ours, theirs)
+
+
+@MODULES
+def test_every_form_of_params(module: Any) -> None:
+    def arrays() -> list[np.ndarray]:
+        return [np.ones(3), np.ones((2, 2))]
+
+    a, b = arrays()
+    spellings: list[tuple[Any, list | None]] = [
+        ([a, b], None),
+        ((a, b), None),
+        (iter([a, b]), None),
+        ({"a": a, "b": b}, ["a", "b"]),
+        ([("a", a), ("b", b)], ["a", "b"]),
+        (iter({"a": a, "b": b}.items()), ["a", "b"]),
+        ([{"params": [a]}, {"params": iter([b])}], None),
+        (({"params": p} for p in ([a], [b])), None),
+        ([{"params": {"a": a}}, {"params": [("b", b)], "lr": 0.1}], ["a", "b"]),
+    ]
+    for params, names in spellings:
+        opt = module.SGD(params, lr=0.1)
+        a[...] = b[...] = 1
+        assert list(opt.state) == (names or [0, 1])
+        grads: Any = [np.ones(3), np.ones((2, 2))]
+        opt.step(dict(zip(names, grads, strict=True)) if names else grads)
+        assert (a == 0.9).all()
+        assert (b == 0.9).all()
+        opt.step(grads)  # in order: always
+
+
+ONE = np.ones(3)
+BAD: list[tuple[Any, type[Exception], str]] = [
+    ([{"params": [ONE]}, [np.ones(2)]], TypeError, r"params\[0\]: expected a NumPy array"),
+    ([ONE, {"params": [np.ones(2)]}], TypeError, r"params\[1\]: expected a NumPy array, as the"),
+    ([ONE, ("b", np.ones(2))], TypeError, r"params\[1\]: expected a NumPy array, as the others"),
+    ([("a", ONE, 1)], ValueError, "params: expected pairs of a name and an array, got 3 items"),
+    ([(1, ONE)], TypeError, "params: expected str as names, got 1"),
+    ([("a", ONE), ("a", np.ones(2))], ValueError, r"params\['a'\]: the name is given twice"),
+    ([{"lr": 1}], ValueError, r"param_group: expected a dict with 'params', got keys \['lr'\]"),
+    ([{"params": ONE}], TypeError, r"params: expected a list of arrays.*write \[array\]"),
+    (
+        [{"params": {"a": ONE}}, {"params": [np.ones(2)]}],
+        ValueError,
+        "params: expected names for the parameters of all groups, or of none",
+    ),
+    (
+        [{"params": {"a": ONE}}, {"params": {"a": np.ones(2)}}],
+        ValueError,
+        r"params\['a'\]: the name is given twice",
+    ),
+    (
+        [{"params": [ONE]}, {"params": [ONE]}],
+        ValueError,
+        r"params\[1\] overlaps params\[0\] in memory",
+    ),
+    (
+        [{"params": [ONE]}, {"params": [np.ones(2), np.ones(2, np.int64)]}],
+        TypeError,
+        r"params\[2\]: expected dtype float32 or float64, got int64",
+    ),
+    (
+        [{"params": {"a": ONE}}, {"params": {"b": np.ones(2, np.int64)}}],
+        TypeError,
+        r"params\['b'\]: expected dtype float32 or float64, got int64",
+    ),
+    (
+        [{"params": [ONE]}, {"params": [np.ones(2)], "lr": -1}],
+        ValueError,
+        r"params\[1\]\['lr'\]: expected a finite number >= 0, got -1",
+    ),
+    (
+        [{"params": [ONE]}, {"params": [np.ones(2)], "beta": 1}],
+        ValueError,
+        r"params\[1\]: beta: no such hyperparameter; there are lr, momentum",
+    ),
+]
+
+
+@pytest.mark.parametrize(("params", "error", "text"), BAD)
+def test_what_is_no_group(params: Any, error: type[Exception], text: str) -> None:
+    with pytest.raises(error, match=f"^{text}"):
+        fusedopt.SGD(params)
+
+
+def test_add_param_group_changes_nothing_when_it_fails() -> None:
+    a = np.ones(3)
+    opt = fusedopt.SGD({"a": a}, lr=0.1, momentum=0.9)
+    opt.step([np.ones(3)])
+    b = np.ones(2)
+    bad: list[tuple[Any, type[Exception], str]] = [
+        ([b], TypeError, "param_group: expected a dict with 'params', got list"),
+        ({"params": [b]}, ValueError, "params: expected names for the parameters of all"),
+        ({"params": {"a": b}}, ValueError, r"params\['a'\]: the name is given twice"),
+        ({"params": {"b": a}}, ValueError, r"params\['b'\] overlaps params\['a'\] in memory"),
+        ({"params": {"b": a[1:]}}, ValueError, r"params\['b'\] overlaps params\['a'\] in memory"),
+        ({"params": {"b": b, "c": b}}, ValueError, r"params\['c'\] overlaps params\['b'\]"),
+        (
+            {"params": {"b": opt.state["a"]["momentum_buffer"]}},
+            ValueError,
+            r"params\['b'\] overlaps the optimizer's own state",
+        ),
+        ({"params": {"b": b}, "lr": -1}, ValueError, r"param_group\['lr'\]: expected a finite"),
+        ({"params": {"b": b}, "nesterov": True, "momentum": 0}, ValueError, "nesterov: needs a"),
+        ({"params": {"b": b}, "beta": 1}, ValueError, "param_group: beta: no such hyperp"),
+        ({"params": {"b": np.ones(2, int)}}, TypeError, r"params\['b'\]: expected dtype"),
+    ]
+    for group, error, text in bad:
+        with pytest.raises(error, match=f"^{text}"):
+            opt.add_param_group(group)
+        assert len(opt.param_groups) == len(opt.state) == 1
+        opt.step({"a": np.ones(3)})
+    opt.add_param_group({"params": {"b": b}})
+    with pytest.raises(ValueError, match=r"^grads\['b'\]: missing"):
+        opt.step({"a": np.ones(3)})
+    opt.step({"a": np.ones(3), "b": np.ones(2)})
+    assert (opt.state["a"]["step"], opt.state["b"]["step"]) == (len(bad) + 2, 1)
+    assert list(opt.step_counts) == [len(bad) + 2, 1]
+
+
+def test_step_counts_go_on_when_a_group_is_added() -> None:
+    opt = fusedopt.Adam([np.ones(3)])
+    opt.step([np.ones(3)])
+    before = opt.step_counts
+    opt.add_param_group({"params": [np.ones(2)]})
+    opt.step([None, np.ones(2)])
+    opt.step([np.ones(3), np.ones(2)])
+    assert list(opt.step_counts) == [2, 2]
+    assert list(before) == [1]  # of its own time, and still valid memory
+
+
+def test_hyperparameters_that_do_not_fit_name_their_group() -> None:
+    params = [np.ones(3), np.ones(2)]
+    opt = fusedopt.SGD([{"params": params[:1]}, {"params": params[1:]}], momentum=0.9)
+    opt.param_groups[1].update(nesterov=True, dampening=0.5)
+    with pytest.raises(ValueError, match=r"^param_groups\[1\]: nesterov: needs a momentum"):
+        opt.step([np.ones(3), np.ones(2)])
+    assert (params[0] == 1).all()
+    opt.param_groups[1]["dampening"] = 0
+    opt.step([np.ones(3), np.ones(2)])
+    assert (params[0] < 1).all()
+
+
+def test_repr_of_groups() -> None:
+    opt = fusedopt.SGD([{"params": [np.ones(3)]}, {"params": [], "lr": 0.5}], lr=0.1)
+    first, second = repr(opt).split(" | ")
+    assert first.startswith("SGD(lr=0.1, momentum=0.0")
+    assert first.endswith("; 1 array, 3 elements, float64")
+    assert second.startswith("lr=0.5")
+    assert second.endswith("; 0 arrays, 0 elements)")
+
+
+def test_an_optimizer_without_parameters_gets_groups_of_either_kind() -> None:
+    for group in ({"params": [np.ones(3)]}, {"params": {"a": np.ones(3)}}):
+        opt = fusedopt.SGD([])
+        opt.step([])
+        opt.add_param_group(group)
+        opt.step([np.ones(3)])
+
+
+# Gradients that are bound.
+
+
+@MODULES
+def test_bound_gradients(module: Any) -> None:
+    flat, params = fusedopt.flat_views({"w": (3, 4), "b": 4}, np.float32)
+    flat_grad, grads = fusedopt.flat_views({"w": (3, 4), "b": 4}, np.float32)
+    flat[...] = 1
+    expected = module.Adam({name: p.copy() for name, p in params.items()}, lr=0.1)
+    opt = module.Adam(params, lr=0.1, grads=grads)
+    for step in range(5):
+        opt.zero_grad()
+        assert (flat_grad == 0).all()
+        flat_grad += np.arange(16, dtype=np.float32) - step
+        opt.step()
+        expected.step({name: g.copy() for name, g in grads.items()})
+    assert_same(opt, expected)
+
+
+def test_bound_gradients_in_groups() -> None:
+    a, b, ga, gb = np.ones(3), np.ones(2), np.ones(3), np.ones(2)
+    opt = fusedopt.SGD([{"params": [a]}], lr=0.5, grads=[ga])
+    opt.step()
+    opt.add_param_group({"params": [b], "lr": 0.25}, grads=[gb])
+    opt.step()
+    assert (a == 0).all()
+    assert (b == 0.75).all()
+    opt.zero_grad()
+    assert (ga == 0).all()
+    assert (gb == 0).all()
+    with pytest.raises(ValueError, match="^grads: needed, as the optimizer has gradients bound"):
+        opt.add_param_group({"params": [np.ones(1)]})
+    with pytest.raises(TypeError, match="^grads: expected none, as the optimizer has gradients"):
+        opt.step([ga, gb])
+    with pytest.raises(ValueError, match="^grads: expected None, as the optimizer has no grad"):
+        fusedopt.SGD([a]).add_param_group({"params": [b]}, grads=[gb])
+
+
+def test_a_bound_gradient_is_checked_at_every_step() -> None:
+    p, g = np.ones(3), np.ones(3)
+    opt = fusedopt.SGD([p, np.ones(1)], lr=0.5, grads=[g, None])
+    opt.step()
+    g.resize((4,), refcheck=False)
+    with pytest.raises(ValueError, match=r"^grads\[0\]: expected shape \(3,\)"):
+        opt.step()
+    assert (p == 0.5).all()
+
+
+def test_gradients_that_can_not_be_bound() -> None:
+    p = np.ones(3)
+    bad: list[tuple[Any, Any, type[Exception], str]] = [
+        ([p], [], ValueError, "grads: expected 1, one for each parameter, got 0"),
+        ([p], p, TypeError, "grads: expected a list of arrays, got ndarray"),
+        ([p], {"p": p}, TypeError, "grads: expected a list, as params was given, got a dict"),
+        ({"p": p}, {}, ValueError, r"grads\['p'\]: missing; expected an array or None for"),
+        ({"p": p}, {"p": p, "q": p}, ValueError, r"grads\['q'\]: there is no parameter"),
+    ]
+    for params, grads, error, text in bad:
+        with pytest.raises(error, match=f"^{text}"):
+            fusedopt.SGD(params, grads=grads)
+
+
+def test_without_bound_gradients() -> None:
+    opt = fusedopt.SGD([np.ones(3)])
+    with pytest.raises(RuntimeError, match=r"^zero_grad\(\): no gradients are bound"):
+        opt.zero_grad()
+    with pytest.raises(TypeError, match="^grads: expected a list of arrays, got None"):
+        opt.step()
+
+
+def test_lookahead_with_groups() -> None:
+    params = random_arrays(0, np.float32, [300, 70_001])
+    sides = []
+    for module, arrays in ((fusedopt, params), (reference, copies(params))):
+        groups = [{"params": arrays[:1]}, {"params": arrays[1:], "momentum": 0.5}]
+        opt = module.SGD(groups, lr=0.1, momentum=0.9, velocity=True)
+        for step in range(5):
+            with opt.lookahead():
+                grads = [np.float32(0.5) * p for p in arrays]
+            opt.step(grads)
+            if step == 2:
+                opt.add_param_group({"params": [np.ones(9)]})
+                arrays = every_parameter(opt)
+        sides.append(opt)
+    assert_all_same(*sides)
+    opt.param_groups[1]["nesterov"] = True
+    with pytest.raises(ValueError, match=r"^lookahead\(\): needs velocity=True, nesterov=False"):
+        opt.lookahead().__enter__()
