@@ -15,7 +15,9 @@ from fusedopt import functional, reference
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
-    f"fusedopt.{m.name}" for m in pkgutil.iter_modules(fusedopt.__path__) if m.name != "_core"
+    m.name
+    for m in pkgutil.walk_packages(fusedopt.__path__, "fusedopt.")
+    if not m.name.startswith(("fusedopt._core", "fusedopt._bench"))
 ]
 PUBLIC = [
     *(getattr(fusedopt, name) for name in fusedopt.__all__ if name[0] != "_"),

@@ -195,13 +195,17 @@ upward, downward = (0x800, 0x400) if sys.argv[1] == "x86_64" else (0x400000, 0x8
 results = []
 for mode in (0, upward, downward):
     p, g = np.linspace(1, 2, 5001), np.linspace(-1, 1, 5001)
+    q = p.astype(np.float32)
     opt = fusedopt.Adam([p], lr=0.013)
+    other = fusedopt.RMSprop([q], initial_square_avg=0.1, alpha=0.9)
+    h = g.astype(np.float32)
     assert libm.fesetround(mode) == 0
     for _ in range(5):
         opt.step([g])
+        other.step([h])
     libm.fesetround(0)
-    results.append(p)
-print(all((p == results[0]).all() for p in results))
+    results.append((p, q))
+print(all((p == results[0][0]).all() and (q == results[0][1]).all() for p, q in results))
 """
     assert output_of(code, platform.machine()) == "True"
 

@@ -158,3 +158,14 @@ def test_buffers_and_momentum_go_together() -> None:
 
 def test_empty_lists() -> None:
     functional.adam_([], [], [], [], step=1, lr=1)
+
+
+def test_arrays_that_an_option_needs() -> None:
+    x = [np.ones(3) for _ in range(4)]
+    with pytest.raises(ValueError, match="^max_exp_avg_sqs: needed, as amsgrad_max is 'corrected'"):
+        functional.adam_(*x, step=1, lr=0.1, amsgrad_max="corrected")
+    with pytest.raises(ValueError, match="^momentum_buffers: needed, as velocity is True"):
+        functional.sgd_(*x[:2], step=1, lr=0.1, velocity=True)
+    functional.sgd_(*x[:3], step=1, lr=0.1, velocity=True)
+    with pytest.raises(ValueError, match="^momentum_buffers: expected None, as momentum is 0"):
+        functional.rmsprop_(*x[:3], momentum_buffers=x[3], lr=0.1)

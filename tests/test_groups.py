@@ -245,7 +245,7 @@ def test_hyperparameters_that_do_not_fit_name_their_group() -> None:
     params = [np.ones(3), np.ones(2)]
     opt = fusedopt.SGD([{"params": params[:1]}, {"params": params[1:]}], momentum=0.9)
     opt.param_groups[1].update(nesterov=True, dampening=0.5)
-    with pytest.raises(ValueError, match=r"^param_groups\[1\]: nesterov: needs a momentum"):
+    with pytest.raises(ValueError, match=r"^param_groups\[1\]: nesterov: needs a dampen"):
         opt.step([np.ones(3), np.ones(2)])
     assert (params[0] == 1).all()
     opt.param_groups[1]["dampening"] = 0

@@ -113,9 +113,17 @@ def test_bad_values(
         assert np.isfinite(p).all()
 
 
-@pytest.mark.parametrize("options", [{}, {"momentum": 0.9, "dampening": 0.1}])
-def test_nesterov_needs_momentum_without_dampening(options: dict) -> None:
-    text = "nesterov: needs a momentum above 0 and a dampening of 0, got"
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({}, "nesterov: needs a momentum above 0, got momentum=0.0"),
+        (
+            {"momentum": 0.9, "dampening": 0.1},
+            "nesterov: needs a dampening of 0, got dampening=0.1",
+        ),
+    ],
+)
+def test_nesterov_needs_momentum_without_dampening(options: dict, text: str) -> None:
     with pytest.raises(ValueError, match=text):
         fusedopt.SGD([np.ones(3)], nesterov=True, **options)
     p = np.ones(3)

@@ -84,6 +84,10 @@ FORMS = {
         Case("Adam", {**adam, "amsgrad": True, "amsgrad_max": "corrected", "eps_root": 1e-3}),
         theirs(optax.amsgrad, **betas, eps_root=1e-3),
     ),
+    "amsgrad-uncorrected": Form(
+        Case("Adam", {**adam, "amsgrad": True, "bias_correction": False}),
+        theirs(optax.amsgrad, **betas, bias_correction_mu=False, bias_correction_nu=False),
+    ),
     "adamw": Form(
         Case("AdamW", {**adam, "weight_decay": 0.3}),
         theirs(optax.adamw, **betas, weight_decay=0.3),

@@ -3,6 +3,8 @@
 #include <pybind11/stl.h>
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "bindings/arrays.hpp"
 #include "bindings/functional.hpp"
@@ -26,6 +28,16 @@ std::string compiler() {
   return "unknown";
 #endif
 }
+
+// A block in which parameters are ahead. Native, so that no signal's handler, as that of Ctrl-C,
+// can run between a move and what the with statement knows of it.
+struct Lookahead {
+  py::object stepper;
+  std::vector<double> momenta;
+
+  void enter() const { stepper.cast<Stepper&>().move_ahead(momenta); }
+  void exit(const py::args&) const { stepper.cast<Stepper&>().move_back(); }
+};
 
 py::tuple to_tuple(const Names& names) {
   py::tuple result(names.count);
@@ -95,17 +107,24 @@ PYBIND11_MODULE(_core, module) {
   import_numpy();
   activate_instruction_set();
 
-  // Of the plain metaclass, as the stub has it: there is nothing static to guard.
-  py::class_<Stepper>(module, "Stepper", py::is_final(),
-                      py::metaclass(reinterpret_cast<PyObject*>(&PyType_Type)))
+  // As the stub has it: there is nothing static to guard.
+  const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
+  py::class_<Lookahead>(module, "Lookahead", py::is_final(), plain)
+      .def("__enter__", &Lookahead::enter)
+      .def("__exit__", &Lookahead::exit);
+  py::class_<Stepper>(module, "Stepper", py::is_final(), plain)
       .def(py::init<>())
       .def("add_group", &Stepper::add_group, py::arg("params"), py::arg("names"))
       .def("configure", &Stepper::configure, py::arg("group"), py::arg("rule"),
            py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
-      .def("move_ahead", &Stepper::move_ahead, py::arg("momenta"))
-      .def("move_back", &Stepper::move_back)
+      .def(
+          "lookahead",
+          [](py::object self, std::vector<double> momenta) {
+            return Lookahead{std::move(self), std::move(momenta)};
+          },
+          py::arg("momenta"))
       // Also for protocols 0 and 1, which would try to make one without its arguments.
       .def(
           "__reduce_ex__",
@@ -114,6 +133,7 @@ PYBIND11_MODULE(_core, module) {
           },
           py::arg("protocol"))
       .def("state", &Stepper::state, py::arg("index"))
+      .def_property_readonly("completed_steps", &Stepper::completed_steps)
       .def_property_readonly("step_counts", &Stepper::step_counts);
   module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),
              py::arg("arguments"));

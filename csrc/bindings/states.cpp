@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "engine/float_mode.hpp"
+
 namespace fusedopt {
 
 void States::resize(std::size_t parameters) {
@@ -59,6 +61,7 @@ void fill(void* data, const Parameter& p, double value) {
 }  // namespace
 
 void States::add(const Missing& missing, Parameters& parameters) noexcept {
+  const ScopedFloatMode mode(false);  // a number is rounded whatever the caller's mode
   Arena& arena = *missing.arena;
   const Missing::Place* last = nullptr;
   for (const Missing::Place& next : missing.places) {

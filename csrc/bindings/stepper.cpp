@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <mutex>
+#include <stdexcept>
+#include <string>
 
 namespace fusedopt {
 namespace {
@@ -12,6 +14,7 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
 
 void Stepper::add_group(const py::list& params, const py::object& names) {
   const std::scoped_lock lock(mutex_);
+  require_not_ahead("add_param_group()");
   const std::size_t before = parameters_.count();
   parameters_.add(params, names);
   try {
@@ -32,8 +35,6 @@ void Stepper::add_group(const py::list& params, const py::object& names) {
     throw;
   }
   plan_is_regular_ = false;
-  origins_.reset();
-  origin_.clear();
 }
 
 void Stepper::configure(std::size_t group, std::string_view rule, const py::dict& hyperparameters) {
@@ -51,6 +52,7 @@ void Stepper::step(py::handle grads) {
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
+  require_not_ahead("step()");
   PyObject* const* items = items_of(in_order, parameters_.names());
   const bool repeats = refresh(items);
   if (!repeats && !gather(items)) {
@@ -59,6 +61,7 @@ void Stepper::step(py::handle grads) {
   }
   kept = keep(items);
   // From here on nothing can fail.
+  ++completed_steps_;
   if (repeats) {
     for (std::size_t i = 0; i < parameters_.count(); ++i) ++steps_[i];
   } else {
@@ -89,71 +92,6 @@ void Stepper::make_missing_state(PyObject* const* grads) {
   states_.add(missing, parameters_);
 }
 
-// That there are velocities, and that no step comes between, is the caller's business.
-void Stepper::move_ahead(const std::vector<double>& momenta) {
-  const std::scoped_lock lock(mutex_);
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (!parameters_.is_unchanged(i, true)) find_parameters(nullptr);
-  }
-  if (!origins_) {
-    std::size_t bytes = 0;
-    for (std::size_t i = 0; i < parameters_.count(); ++i) {
-      bytes += Arena::room(parameters_[i].bytes());
-    }
-    origin_.reserve(parameters_.count());
-    origins_ = allocate_arena(bytes, "a copy of the parameters");
-    for (std::size_t i = 0; i < parameters_.count(); ++i) {
-      const Parameter& p = parameters_[i];
-      origin_.push_back(origins_->take(p.bytes(), data_of(p.array), 2));
-    }
-  }
-  run_lookahead(momenta, false);
-}
-
-void Stepper::move_back() {
-  const std::scoped_lock lock(mutex_);
-  if (!origins_) throw py::value_error("move_back: nothing was moved");
-  if (const auto lost = run_lookahead(std::vector<double>(groups_.size()), true)) {
-    parameters_.require_usable(*lost, false);
-    throw py::value_error(parameters_.names().label("params", *lost).text() +
-                          ": its memory is elsewhere now, so that it can't be put back");
-  }
-}
-
-// All but those that aren't what they were: of those it returns one. They may be read-only now, as
-// they were not when they were moved.
-std::optional<std::size_t> Stepper::run_lookahead(const std::vector<double>& momenta, bool back) {
-  std::optional<std::size_t> lost;
-  Plan plan;
-  for (std::size_t k = 0; k < groups_.size(); ++k) {
-    const Group& g = groups_[k];
-    py::dict hyperparameters;
-    hyperparameters["momentum"] = momenta.at(k);
-    hyperparameters["back"] = back ? 1.0 : 0.0;
-    const ConfiguredRule rule("lookahead", hyperparameters);
-    std::size_t coefficients[dtype_count];
-    for (int d = 0; d < dtype_count; ++d) {
-      coefficients[d] = plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {1, false});
-    }
-    for (std::size_t i = g.first; i < g.last; ++i) {
-      const Parameter& p = parameters_[i];
-      char* velocity = states_.data(g.states.at(0), i);
-      if (!velocity) continue;
-      if (!parameters_.is_unchanged(i, false)) {
-        lost = i;
-        continue;
-      }
-      Piece& piece =
-          plan.add(rule.kernel(p.dtype), coefficients[static_cast<int>(p.dtype)], p.size);
-      piece.streams[0] = data_of(p.array);
-      piece.streams[2] = velocity;
-      piece.streams[3] = origin_[i];
-    }
-  }
-  run_plan(plan, &Kernel::update);
-  return lost;
-}
-
 // References to the gradients where the GIL will be released: another thread may empty the caller's
 // list then.
 std::vector<py::object> Stepper::keep(PyObject* const* grads) const {
@@ -175,11 +113,13 @@ void Stepper::count_step(PyObject* const* grads) {
 }
 
 // Parameters are the user's arrays, who can resize them, freeze them or change their shape. Throws
-// where a kernel can't go along with that. Without gradients, as if all had one.
-void Stepper::find_parameters(PyObject* const* grads) {
+// where a kernel can't go along with that.
+template <typename IsUpdated>
+void Stepper::find_parameters(const IsUpdated& is_updated) {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    parameters_.require_usable(i, !grads || grads[i] != Py_None);
+    parameters_.require_usable(i, is_updated(i));
   }
+  plan_is_regular_ = false;
   writable_.find(parameters_);
 }
 
@@ -239,7 +179,7 @@ bool Stepper::gather(PyObject* const* grads) {
     Binding& binding = parameters_.bindings()[i];
     PyObject* grad = grads[i];
     if (!parameters_.is_unchanged(i, grad != Py_None)) {
-      find_parameters(grads);
+      find_parameters([grads](std::size_t k) { return grads[k] != Py_None; });
       return gather(grads);
     }
     binding.follows = binding.joined = false;
@@ -289,6 +229,100 @@ bool Stepper::gather(PyObject* const* grads) {
   }
   plan_is_regular_ = regular && complete;
   return complete;
+}
+
+void Stepper::require_not_ahead(const char* action) const {
+  if (!is_ahead_) return;
+  throw std::runtime_error(std::string(action) +
+                           ": not inside lookahead(), where the parameters are elsewhere");
+}
+
+void Stepper::move_ahead(const std::vector<double>& momenta) {
+  const std::scoped_lock lock(mutex_);
+  require_not_ahead("lookahead()");
+  const auto is_moved = [&](std::size_t i) { return velocity(i) != nullptr; };
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (!parameters_.is_unchanged(i, is_moved(i))) {
+      find_parameters(is_moved);
+      break;
+    }
+  }
+  std::size_t bytes = 0;
+  origins_.resize(parameters_.count());
+  for (std::size_t i = 0; i < origins_.size(); ++i) {
+    if (is_moved(i) && !origins_[i]) bytes += Arena::room(parameters_[i].bytes());
+  }
+  if (bytes > 0) {
+    origin_arenas_.push_back(allocate_arena(bytes, "a copy of the parameters"));
+    for (std::size_t i = 0; i < origins_.size(); ++i) {
+      if (!is_moved(i) || origins_[i]) continue;
+      const Parameter& p = parameters_[i];
+      origins_[i] = origin_arenas_.back()->take(p.bytes(), data_of(p.array), 2);
+    }
+  }
+  const Plan plan = plan_lookahead(momenta, false, is_moved);
+  is_ahead_ = true;
+  run_plan(plan, &Kernel::update);
+}
+
+void Stepper::move_back() {
+  const std::scoped_lock lock(mutex_);
+  if (!is_ahead_) return;
+  // It may have been frozen or reshaped since: what counts is that the memory is there.
+  std::optional<std::size_t> lost;
+  const auto is_moved = [&](std::size_t i) {
+    if (!velocity(i)) return false;
+    const Parameter& p = parameters_[i];
+    PyArrayObject* array = as_array(p.array);
+    const bool is_there = PyArray_BYTES(array) == parameters_.bindings()[i].data;
+    const bool is_same = has_type(array, numpy_type(p.dtype)) && PyArray_SIZE(array) == p.size &&
+                         has_flags(array, is_there ? Access::read : Access::update);
+    if (!is_same) lost = i;
+    return is_same;
+  };
+  const Plan plan = plan_lookahead(std::vector<double>(groups_.size()), true, is_moved);
+  run_plan(plan, &Kernel::update);
+  is_ahead_ = false;
+  if (lost) {
+    throw py::value_error(
+        parameters_.names().label("params", *lost).text() +
+        ": can't be put back from where lookahead() moved it, as it was resized or "
+        "replaced inside; all others are back");
+  }
+}
+
+// The work of moving all parameters that are to be moved ahead, or back.
+template <typename IsMoved>
+Plan Stepper::plan_lookahead(const std::vector<double>& momenta, bool back,
+                             const IsMoved& is_moved) const {
+  Plan plan;
+  for (std::size_t k = 0; k < groups_.size(); ++k) {
+    const Group& g = groups_[k];
+    py::dict hyperparameters;
+    hyperparameters["momentum"] = momenta.at(k);
+    hyperparameters["back"] = back ? 1.0 : 0.0;
+    const ConfiguredRule rule("lookahead", hyperparameters);
+    std::size_t coefficients[dtype_count];
+    for (int d = 0; d < dtype_count; ++d) {
+      coefficients[d] = plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {1, false});
+    }
+    for (std::size_t i = g.first; i < g.last; ++i) {
+      if (!is_moved(i)) continue;
+      const Parameter& p = parameters_[i];
+      Piece& piece =
+          plan.add(rule.kernel(p.dtype), coefficients[static_cast<int>(p.dtype)], p.size);
+      piece.streams[0] = data_of(p.array);
+      piece.streams[2] = velocity(i);
+      piece.streams[3] = origins_[i];
+    }
+  }
+  return plan;
+}
+
+// Of a parameter whose rule is one with a velocity; null before its first step.
+char* Stepper::velocity(std::size_t i) const {
+  const auto group = std::ranges::find_if(groups_, [i](const Group& g) { return i < g.last; });
+  return group->states.empty() ? nullptr : states_.data(group->states[0], i);
 }
 
 // Whether all of a parameter's arrays but the gradient lie behind those of the one before.

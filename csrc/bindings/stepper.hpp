@@ -33,13 +33,14 @@ class Stepper {
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
   void traffic(py::handle grads);
 
-  // Moves each parameter by so many times its velocity, for each group, and back, bit for bit,
-  // while all rules have a velocity. No step may come between.
+  // Moves each parameter by so many times its velocity, a number for each group, while all rules
+  // have a velocity; and back, bit for bit. Between the two a step is an error.
   void move_ahead(const std::vector<double>& momenta);
   void move_back();
 
   // The state arrays that a parameter has, by name.
   py::dict state(py::ssize_t index) const;
+  std::int64_t completed_steps() const { return completed_steps_; }
   // Steps taken by each parameter: a read-only int64 array, live until a group is added.
   py::object step_counts() const;
 
@@ -61,10 +62,14 @@ class Stepper {
 
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
-  void find_parameters(PyObject* const* grads);
+  template <typename IsUpdated>
+  void find_parameters(const IsUpdated& is_updated);
   bool follows_previous(const Group& group, std::size_t i) const;
   void make_missing_state(PyObject* const* grads);
-  std::optional<std::size_t> run_lookahead(const std::vector<double>& momenta, bool back);
+  void require_not_ahead(const char* action) const;
+  template <typename IsMoved>
+  Plan plan_lookahead(const std::vector<double>& momenta, bool back, const IsMoved& is_moved) const;
+  char* velocity(std::size_t i) const;
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads);
 
@@ -73,9 +78,11 @@ class Stepper {
   WritableMemory writable_;
   std::shared_ptr<Arena> steps_arena_;
   std::int64_t* steps_ = nullptr;
+  std::int64_t completed_steps_ = 0;
 
-  std::shared_ptr<Arena> origins_;  // room for where parameters were before they were moved
-  std::vector<void*> origin_;
+  bool is_ahead_ = false;
+  std::vector<void*> origins_;  // room for what parameters were before they were moved
+  std::vector<std::shared_ptr<Arena>> origin_arenas_;
 
   std::vector<Group> groups_;
   Plan plan_;

@@ -1,6 +1,6 @@
 """Fused, multi-threaded SIMD optimizers that update NumPy arrays in place."""
 
-from . import functional, reference
+from . import functional, reference, schedules
 from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
 from ._core import __version__
 from .adam import Adam, AdamW
@@ -20,6 +20,7 @@ __all__ = [
     "functional",
     "get_num_threads",
     "reference",
+    "schedules",
     "set_flush_denormal",
     "set_num_threads",
     "show_config",

@@ -40,6 +40,10 @@ def decay_rates(name: str, value: Any) -> tuple[float, float]:
     return decay_rate(f"{name}[0]", first), decay_rate(f"{name}[1]", second)
 
 
+#: The checks of numbers: of what a schedule can give, too.
+NUMBERS: tuple[Check, ...] = (finite, non_negative, decay_rate, decay_rates)
+
+
 def flag(name: str, value: Any) -> bool:
     """Check for True or False."""
     if not isinstance(value, bool | np.bool_):

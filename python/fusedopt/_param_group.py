@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from numbers import Real
 from typing import Any, NoReturn
 
-from ._hyperparameters import Check
+from ._hyperparameters import NUMBERS, Check
 from ._types import Array
 
 
@@ -22,7 +23,8 @@ class ParamGroup(MutableMapping[str, Any]):
     """Parameters and their hyperparameters.
 
     A mapping: ``"params"`` (read-only) and every hyperparameter of the optimizer, which may be
-    assigned between steps. A value is checked when it is assigned, values that must fit each other
+    assigned between steps: a value, or for a number a schedule, any function of how many steps the
+    optimizer has completed. A value is checked when it is assigned, values that must fit each other
     at the next step. Keys can be neither added nor removed, and what says how state is to be read,
     as ``velocity``, can't be changed.
     """
@@ -43,8 +45,10 @@ class ParamGroup(MutableMapping[str, Any]):
         for name in values:
             self._require_known(name, f"{label}: " if label else "")
         for name, check in checks.items():
-            self._values[name] = check(f"{label}[{name!r}]" if label else name, values[name])
-        watch.changed = True
+            self._values[name] = _checked(
+                f"{label}[{name!r}]" if label else name, values[name], check
+            )
+        self._changed = watch.changed = True
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -53,14 +57,14 @@ class ParamGroup(MutableMapping[str, Any]):
         if name == "params":
             raise ValueError("params: an optimizer's parameters can't be replaced")
         self._require_known(name, "")
-        checked = self._checks[name](name, value)
+        checked = _checked(name, value, self._checks[name])
         if name in self._lasting and checked != self._values[name]:
             raise ValueError(
                 f"{name}: can't be changed, as it says what the state means; "
                 "for another, make a new optimizer"
             )
         self._values[name] = checked
-        self._watch.changed = True
+        self._changed = self._watch.changed = True
 
     def _require_known(self, name: str, where: str) -> None:
         if name not in self._checks:
@@ -87,6 +91,24 @@ class ParamGroup(MutableMapping[str, Any]):
         """Return everything but the parameters, as a new dict."""
         return {name: self._values[name] for name in self._checks}
 
+    @property
+    def scheduled(self) -> frozenset[str]:
+        """The names of hyperparameters that are schedules."""
+        return frozenset(name for name, value in self._values.items() if _is_scheduled(value))
+
+    def values_at(self, step: int) -> dict[str, Any]:
+        """Return the hyperparameters after so many completed steps.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If a schedule gives something that the hyperparameter can't be.
+        """
+        values = self.hyperparameters()
+        for name in self.scheduled & values.keys():
+            values[name] = _evaluated(name, values[name], self._checks[name], step)
+        return values
+
     def __repr__(self) -> str:
         return f"ParamGroup({self.describe()})"
 
@@ -99,3 +121,32 @@ class ParamGroup(MutableMapping[str, Any]):
         arrays = f"{len(params):,} array" + ("" if len(params) == 1 else "s")
         size = f"{elements:,} element" + ("" if elements == 1 else "s")
         return f"{settings}; {arrays}, {size}" + (f", {dtypes}" if dtypes else "")
+
+
+def _is_scheduled(value: Any) -> bool:
+    return callable(value) or (isinstance(value, tuple) and any(map(_is_scheduled, value)))
+
+
+def _checked(name: str, value: Any, check: Check) -> Any:
+    """Return a value as it is kept; of a schedule only its values can be checked."""
+    kept = tuple(value) if isinstance(value, list) else value
+    return kept if check in NUMBERS and _is_scheduled(kept) else check(name, value)
+
+
+def _evaluated(name: str, value: Any, check: Check, step: int) -> Any:
+    """Return what a schedule, or a pair with schedules, gives after so many steps."""
+    parts = value if isinstance(value, tuple) else (value,)
+    given = [_as_number(part(step)) if callable(part) else part for part in parts]
+    try:
+        return check(name, tuple(given) if isinstance(value, tuple) else given[0])
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error}, from its schedule after {step} steps") from None
+
+
+def _as_number(value: Any) -> Any:
+    """Return a number of another library, as a JAX array without dimensions, as a float."""
+    if isinstance(value, tuple | list):
+        return tuple(map(_as_number, value))
+    if isinstance(value, Real | str) or not hasattr(value, "__float__"):
+        return value
+    return float(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from numbers import Integral
 from typing import Any, Protocol
 
@@ -24,14 +25,17 @@ class Engine(Protocol):
     def step(self, grads: Grads) -> None:
         """Update all parameters, or raise and change nothing."""
 
-    def move_ahead(self, momenta: list[float]) -> None:
-        """Move all parameters by their group's momentum times their velocity, or raise."""
-
-    def move_back(self) -> None:
-        """Put the parameters back to where they were before `move_ahead`, bit for bit."""
+    def lookahead(self, momenta: list[float]) -> AbstractContextManager[None]:
+        """Hold parameters ahead by their group's momentum times their velocity, for a block."""
+        ...
 
     def state(self, index: int) -> dict[str, Array]:
         """Return the live state arrays that a parameter has, by name."""
+        ...
+
+    @property
+    def completed_steps(self) -> int:
+        """How many steps were completed."""
         ...
 
     @property

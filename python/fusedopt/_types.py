@@ -1,7 +1,7 @@
 """Types that signatures share."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, TypeAlias
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, SupportsFloat, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,3 +17,7 @@ Params: TypeAlias = (
 )
 #: One gradient, or None, for each parameter.
 Grads: TypeAlias = Sequence[Array | None] | Mapping[str, Array | None]
+#: A number, or a function of how many steps were completed.
+Number: TypeAlias = float | Callable[[int], SupportsFloat]
+#: Two of them, or a function that gives both.
+Pair: TypeAlias = tuple[Number, Number] | Callable[[int], tuple[float, float]]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rates, flag, non_negative, one_of, only_true
-from ._types import Grads, Params
+from ._types import Grads, Number, Pair, Params
 from .optimizer import Optimizer
 
 
@@ -41,7 +41,8 @@ class Adam(Optimizer):
     betas : pair of float, default (0.9, 0.999)
         Decay rates (β₁, β₂) of the moments, each in [0, 1).
     eps : float, default 1e-8
-        Added to the root, >= 0. With 0, an element whose gradients were all zero becomes NaN (0/0).
+        Added to the root, >= 0. With 0 here and in ``eps_root``, an element whose gradients were
+        all zero becomes NaN (0/0).
     weight_decay : float, default 0
         Weight decay, >= 0: an L2 penalty, or decoupled.
     amsgrad : bool, default False
@@ -75,7 +76,8 @@ class Adam(Optimizer):
 
     Notes
     -----
-    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`. Every number may be a schedule:
+    see `fusedopt.schedules`.
 
     State: ``exp_avg`` (m), ``exp_avg_sq`` (v), ``max_exp_avg_sq`` (w, only with amsgrad).
 
@@ -114,16 +116,16 @@ class Adam(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 0,
+        lr: Number = 1e-3,
+        betas: Pair = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 0,
         amsgrad: bool = False,
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
         bias_correction: bool = True,
-        eps_root: float = 0,
+        eps_root: Number = 0,
         eps_hat: bool = False,
         amsgrad_max: str = "raw",
         grads: Grads | None = None,
@@ -145,7 +147,9 @@ class Adam(Optimizer):
         )
 
     @staticmethod
-    def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    def _rule(
+        group: Mapping[str, Any], scheduled: frozenset[str] = frozenset()
+    ) -> tuple[str, dict[str, float]]:
         _require_fitting(group)
         beta1, beta2 = group["betas"]
         names = Adam._checks.keys() - {"betas", "amsgrad", "amsgrad_max"}
@@ -158,20 +162,16 @@ class Adam(Optimizer):
 
 
 def _require_fitting(group: Mapping[str, Any]) -> None:
-    eps_root, bias_correction = group["eps_root"], group["bias_correction"]
-    if group["eps_hat"] and (eps_root != 0 or not bias_correction):
-        raise ValueError(
-            "eps_hat: needs bias correction, and no eps_root, got "
-            f"bias_correction={bias_correction}, eps_root={eps_root}"
-        )
-    if group["amsgrad_max"] == "corrected" and not (
-        group["amsgrad"] and bias_correction and not group["eps_hat"]
-    ):
-        raise ValueError(
-            "amsgrad_max: the maximum of what is corrected needs amsgrad and bias correction, and "
-            f"no eps_hat, got amsgrad={group['amsgrad']}, bias_correction={bias_correction}, "
-            f"eps_hat={group['eps_hat']}"
-        )
+    if group["eps_hat"] and group["eps_root"] != 0:
+        raise ValueError(f"eps_hat: needs an eps_root of 0, got eps_root={group['eps_root']}")
+    if group["eps_hat"] and not group["bias_correction"]:
+        raise ValueError("eps_hat: needs bias correction, got bias_correction=False")
+    if group["amsgrad_max"] == "corrected":
+        for name, needed in [("amsgrad", True), ("bias_correction", True), ("eps_hat", False)]:
+            if group[name] != needed:
+                raise ValueError(
+                    f"amsgrad_max: 'corrected' needs {name}={needed}, got {not needed}"
+                )
 
 
 class AdamW(Adam):
@@ -192,7 +192,8 @@ class AdamW(Adam):
     betas : pair of float, default (0.9, 0.999)
         Decay rates (β₁, β₂) of the moments, each in [0, 1).
     eps : float, default 1e-8
-        Added to the root, >= 0. With 0, an element whose gradients were all zero becomes NaN (0/0).
+        Added to the root, >= 0. With 0 here and in ``eps_root``, an element whose gradients were
+        all zero becomes NaN (0/0).
     weight_decay : float, default 1e-2
         Decoupled weight decay, >= 0.
     amsgrad : bool, default False
@@ -224,7 +225,8 @@ class AdamW(Adam):
 
     Notes
     -----
-    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`. Every number may be a schedule:
+    see `fusedopt.schedules`.
 
     State as for `Adam`. ``decoupled_weight_decay`` stands in ``param_groups``, as in torch, and is
     always True.
@@ -250,15 +252,15 @@ class AdamW(Adam):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
-        betas: tuple[float, float] = (0.9, 0.999),
-        eps: float = 1e-8,
-        weight_decay: float = 1e-2,
+        lr: Number = 1e-3,
+        betas: Pair = (0.9, 0.999),
+        eps: Number = 1e-8,
+        weight_decay: Number = 1e-2,
         amsgrad: bool = False,
         *,
         maximize: bool = False,
         bias_correction: bool = True,
-        eps_root: float = 0,
+        eps_root: Number = 0,
         eps_hat: bool = False,
         amsgrad_max: str = "raw",
         grads: Grads | None = None,

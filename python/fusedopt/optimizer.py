@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -38,6 +37,8 @@ class Optimizer:
     state : mapping
         For each parameter, by index (or by name, where ``params`` was a dict), a read-only mapping
         of its state: ``"step"`` and live arrays. Empty before the parameter's first step.
+    completed_steps : int
+        How many steps the optimizer has completed: what schedules are asked about.
     step_counts : array of int64
         How many steps each parameter has taken; read-only, and live until a group is added.
 
@@ -52,11 +53,10 @@ class Optimizer:
     _lasting: ClassVar[frozenset[str]] = frozenset()
 
     def __init__(self, params: Params, *, grads: Grads | None = None, **defaults: Any) -> None:
-        self._defaults = {name: check(name, defaults[name]) for name, check in self._checks.items()}
+        self._defaults = {name: defaults[name] for name in self._checks}
         self._watch = Watch()
         self._groups: list[ParamGroup] = []
         self._names: tuple[str, ...] | None = None
-        self._moved_by: str | None = None
         self._engine = self._make_engine()
         self._states = States(self._engine)
         specs = read_groups(params)
@@ -69,7 +69,7 @@ class Optimizer:
     def _add(self, spec: GroupSpec, label: str) -> None:
         values = {**self._defaults, **spec.overrides}
         group = ParamGroup(spec.arrays, self._checks, self._lasting, values, self._watch, label)
-        self._rule(group)
+        self._rule(group.values_at(self.completed_steps), group.scheduled)
         self._engine.add_group(spec.arrays, spec.names)
         # From here on nothing can fail.
         if spec.names is not None:
@@ -78,10 +78,13 @@ class Optimizer:
         self._states._extend(len(spec.arrays), self._names)
 
     @staticmethod
-    def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
+    def _rule(
+        group: Mapping[str, Any], scheduled: frozenset[str] = frozenset()
+    ) -> tuple[str, dict[str, float]]:
         """Return the native rule for a group's hyperparameters, and the rule's own.
 
-        Raises ValueError where hyperparameters don't fit each other.
+        Those that are scheduled will be something else at another step. Raises ValueError where
+        hyperparameters don't fit each other.
         """
         raise NotImplementedError("Optimizer is a base class: use one of its subclasses")
 
@@ -90,43 +93,29 @@ class Optimizer:
 
     def _configure(self) -> None:
         """Tell the engine of all hyperparameters that were assigned since the last step."""
-        if self._moved_by:
-            raise RuntimeError(
-                f"step(): not inside {self._moved_by}, where the parameters are elsewhere"
-            )
         # First, so that an assignment by another thread in the meantime is seen at the next step.
         self._watch.changed = False
         try:
             for k, group in enumerate(self._groups):
-                self._configure_group(k, group)
+                scheduled = group.scheduled
+                if group._changed or scheduled:
+                    self._configure_group(k, group, scheduled)
+                if scheduled:
+                    self._watch.changed = True  # for the next step
         except BaseException:
             self._watch.changed = True
             raise
 
-    def _configure_group(self, k: int, group: ParamGroup) -> None:
+    def _configure_group(self, k: int, group: ParamGroup, scheduled: frozenset[str]) -> None:
+        group._changed = False
         try:
-            self._engine.configure(k, *self._rule(group))
-        except ValueError as error:
-            if len(self._groups) == 1:
+            values = group.values_at(self.completed_steps)
+            self._engine.configure(k, *self._rule(values, scheduled))
+        except BaseException as error:
+            group._changed = True
+            if len(self._groups) == 1 or not isinstance(error, TypeError | ValueError):
                 raise
-            raise ValueError(f"param_groups[{k}]: {error}") from None
-
-    @contextmanager
-    def _elsewhere(self, what: str, move: Callable[[], None]) -> Iterator[None]:
-        """Have parameters elsewhere inside the block, where a step is an error."""
-        if self._moved_by:
-            raise RuntimeError(f"{what}: not inside {self._moved_by}")
-        self._configure()
-        self._moved_by = what
-        self._watch.changed = True  # so that a step looks
-        try:
-            move()
-            try:
-                yield
-            finally:
-                self._engine.move_back()
-        finally:
-            self._moved_by = None
+            raise type(error)(f"param_groups[{k}]: {error}") from None
 
     @property
     def param_groups(self) -> tuple[ParamGroup, ...]:
@@ -137,6 +126,11 @@ class Optimizer:
     def state(self) -> States:
         """The state of each parameter, by index, or by name where ``params`` was a dict."""
         return self._states
+
+    @property
+    def completed_steps(self) -> int:
+        """How many steps the optimizer has completed: what schedules are asked about."""
+        return self._engine.completed_steps
 
     @property
     def step_counts(self) -> npt.NDArray[np.int64]:

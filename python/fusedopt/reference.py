@@ -10,7 +10,8 @@ read, to test against, and to compare with.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import ClassVar
 
 import numpy as np
@@ -41,7 +42,7 @@ def _regularize(
 class _InNumPy(Optimizer):
     """An optimizer that steps in NumPy: one `_update` for each parameter that has a gradient."""
 
-    #: (p, g, state, t, **hyperparameters): updates p and its state in place at step t, from 1.
+    #: (p, g, state, t, rule, **hyperparameters): updates p and its state in place at step t >= 1.
     _update: ClassVar[Callable[..., None]]
 
     def _make_engine(self) -> Engine:
@@ -53,8 +54,11 @@ class _NumPyEngine:
         self._optimizer = optimizer
         self._params: list[Array] = []
         self._groups: list[int] = []  # that of each parameter
+        self._rules: dict[int, str] = {}
         self._names: tuple[str, ...] = ()
         self._states: list[dict[str, Array]] = []
+        self._ahead = False
+        self.completed_steps = 0
         self.step_counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
     def add_group(self, params: list[Array], names: tuple[str, ...] | None) -> None:
@@ -65,22 +69,34 @@ class _NumPyEngine:
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
 
     def configure(self, group: int, rule: str, hyperparameters: dict[str, float]) -> None:
-        """Nothing to do: the reference reads the parameter groups at each step."""
+        """Remember the rule: its hyperparameters are read from the group at each step."""
+        self._rules[group] = rule
 
     def state(self, index: int) -> dict[str, Array]:
         return self._states[index]
 
-    def move_ahead(self, momenta: list[float]) -> None:
-        self._origins = [p.copy() for p in self._params]
-        for p, state, group in zip(self._params, self._states, self._groups, strict=True):
-            if "momentum_buffer" in state:
-                p[...] = p + p.dtype.type(momenta[group]) * state["momentum_buffer"]
-
-    def move_back(self) -> None:
-        for p, origin in zip(self._params, self._origins, strict=True):
-            p[...] = origin
+    @contextmanager
+    def lookahead(self, momenta: list[float]) -> Iterator[None]:
+        if self._ahead:
+            raise RuntimeError(
+                "lookahead(): not inside lookahead(), where the parameters are ahead"
+            )
+        origins = [p.copy() for p in self._params]
+        with np.errstate(all="ignore"):
+            for p, state, group in zip(self._params, self._states, self._groups, strict=True):
+                if "momentum_buffer" in state:
+                    p[...] = p + p.dtype.type(momenta[group]) * state["momentum_buffer"]
+        self._ahead = True
+        try:
+            yield
+        finally:
+            self._ahead = False
+            for p, origin in zip(self._params, origins, strict=True):
+                p[...] = origin
 
     def step(self, grads: Grads) -> None:
+        if self._ahead:
+            raise RuntimeError("step(): not inside lookahead(), where the parameters are elsewhere")
         in_order = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
         if len(grads) != len(self._params):
             raise ValueError(f"grads: expected {len(self._params)}, got {len(grads)}")
@@ -89,13 +105,15 @@ class _NumPyEngine:
                 raise ValueError(
                     f"grads[{i}]: expected {p.dtype} {p.shape}, got {g.dtype} {g.shape}"
                 )
-        hyper = [group.hyperparameters() for group in self._optimizer.param_groups]
+        hyper = [g.values_at(self.completed_steps) for g in self._optimizer.param_groups]
         with np.errstate(all="ignore"):
             for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
                 if g is not None:
                     self.step_counts[i] += 1
                     t = int(self.step_counts[i])
-                    self._optimizer._update(p, g, self._states[i], t, **hyper[self._groups[i]])
+                    k = self._groups[i]
+                    self._optimizer._update(p, g, self._states[i], t, self._rules[k], **hyper[k])
+        self.completed_steps += 1
 
 
 class SGD(_InNumPy, sgd.SGD):
@@ -118,6 +136,7 @@ class SGD(_InNumPy, sgd.SGD):
         g: Array,
         state: dict[str, Array],
         t: int,
+        rule: str,
         *,
         lr: float,
         momentum: float,
@@ -131,7 +150,7 @@ class SGD(_InNumPy, sgd.SGD):
     ) -> None:
         T = p.dtype.type
         start, g = _regularize(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
-        if momentum == 0:
+        if rule == "sgd":
             p[...] = start - T(lr) * g
             return
         missing = "momentum_buffer" not in state
@@ -167,6 +186,7 @@ class RMSprop(_InNumPy, rmsprop.RMSprop):
         g: Array,
         state: dict[str, Array],
         t: int,
+        rule: str,
         *,
         lr: float,
         alpha: float,
@@ -190,7 +210,7 @@ class RMSprop(_InNumPy, rmsprop.RMSprop):
             a[...] = a + T(1 - alpha) * (g - a)
             variance = np.maximum(v - a * a, T(0))
         direction: Array = g / (np.sqrt(variance + T(eps_root)) + T(eps))
-        if momentum == 0:
+        if not rule.endswith("momentum"):
             p[...] = start - T(lr) * direction
             return
         b = state.setdefault("momentum_buffer", np.zeros_like(p))
@@ -222,6 +242,7 @@ class Adam(_InNumPy, adam.Adam):
         g: Array,
         state: dict[str, Array],
         t: int,
+        rule: str,
         *,
         lr: float,
         betas: tuple[float, float],

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rate, flag, non_negative
-from ._types import Grads, Params
+from ._types import Grads, Number, Params
 from .optimizer import Optimizer
 
 
@@ -44,7 +44,8 @@ class RMSprop(Optimizer):
     alpha : float, default 0.99
         Decay rate of the averages, in [0, 1).
     eps : float, default 1e-8
-        Added to the root, >= 0. With 0, an element whose gradients were all zero becomes NaN (0/0).
+        Added to the root, >= 0. With 0 here and in ``eps_root``, an element whose gradients were
+        all zero becomes NaN (0/0).
     weight_decay : float, default 0
         Weight decay, >= 0: an L2 penalty, or decoupled.
     momentum : float, default 0
@@ -58,9 +59,11 @@ class RMSprop(Optimizer):
     eps_root : float, default 0
         Added under the root, >= 0. TensorFlow's form is ``eps=0, eps_root=1e-7``.
     initial_square_avg : float, default 0
-        What v is when it is made, >= 0. The first forms of RMSProp started from 1.
+        What v is when it is made, at a parameter's first step, >= 0. autograd and TensorFlow 1
+        start from 1.
     velocity : bool, default False
-        Keep the learning rate in the momentum buffer. Needs a momentum. It can't be changed later.
+        Keep the learning rate in the momentum buffer, which there is then whatever the momentum. It
+        can't be changed later.
 
     grads : list, or dict with the names of params, optional
         Arrays that hold the gradients at every step, which then takes none: see `step` and
@@ -76,7 +79,8 @@ class RMSprop(Optimizer):
 
     Notes
     -----
-    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`. Every number may be a schedule:
+    see `fusedopt.schedules`.
 
     State: ``square_avg`` (v), ``grad_avg`` (a, only centered), ``momentum_buffer`` (b, only with
     momentum). The max differs from torch only where torch's difference is negative by rounding and
@@ -117,17 +121,17 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-2,
-        alpha: float = 0.99,
-        eps: float = 1e-8,
-        weight_decay: float = 0,
-        momentum: float = 0,
+        lr: Number = 1e-2,
+        alpha: Number = 0.99,
+        eps: Number = 1e-8,
+        weight_decay: Number = 0,
+        momentum: Number = 0,
         centered: bool = False,
         *,
         maximize: bool = False,
         decoupled_weight_decay: bool = False,
-        eps_root: float = 0,
-        initial_square_avg: float = 0,
+        eps_root: Number = 0,
+        initial_square_avg: Number = 0,
         velocity: bool = False,
         grads: Grads | None = None,
     ) -> None:
@@ -148,11 +152,12 @@ class RMSprop(Optimizer):
         )
 
     @staticmethod
-    def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-        if group["velocity"] and group["momentum"] == 0:
-            raise ValueError("velocity: needs a momentum above 0, got momentum=0.0")
+    def _rule(
+        group: Mapping[str, Any], scheduled: frozenset[str] = frozenset()
+    ) -> tuple[str, dict[str, float]]:
         centered = "_centered" if group["centered"] else ""
-        momentum = "_momentum" if group["momentum"] else ""
+        has_momentum = group["momentum"] != 0 or group["velocity"] or "momentum" in scheduled
+        momentum = "_momentum" if has_momentum else ""
         return f"rmsprop{centered}{momentum}", {
             name: group[name] for name in RMSprop._checks if name != "centered"
         }

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
 from ._hyperparameters import Check, finite, flag, non_negative, one_of
-from ._types import Grads, Params
+from ._types import Grads, Number, Params
 from .optimizer import Optimizer
 
 
@@ -51,12 +51,12 @@ class SGD(Optimizer):
     decoupled_weight_decay : bool, default False
         Shrink the parameter before the step instead of adding to the gradient.
     momentum_init : {None, "gradient", "zeros"}, default None
-        What the momentum buffer starts from: the first gradient, undamped, which None means too, or
-        zero. Differs only with dampening; needs a momentum.
+        What a momentum buffer starts from when it is made: the first gradient, undamped, which None
+        means too, or zero. Differs only with dampening; needs a momentum.
     velocity : bool, default False
         Keep the learning rate in the buffer. The same steps while ``lr`` is constant; when it
-        falls, steps of the past keep their size. Needs a momentum; has no dampening and starts from
-        zero. It can't be changed later.
+        falls, steps of the past keep their size. There is a buffer then whatever the momentum; it
+        starts from zero, and without dampening. It can't be changed later.
 
     grads : list, or dict with the names of params, optional
         Arrays that hold the gradients at every step, which then takes none: see `step` and
@@ -72,7 +72,8 @@ class SGD(Optimizer):
 
     Notes
     -----
-    For ``step``, ``state`` and ``param_groups`` see `Optimizer`.
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`. Every number may be a schedule:
+    see `fusedopt.schedules`.
 
     State: ``momentum_buffer`` (b), only with momentum.
 
@@ -82,8 +83,8 @@ class SGD(Optimizer):
     Momentum: B. T. Polyak, "Some methods of speeding up the convergence of iteration methods",
     1964. Nesterov momentum, and the velocity: I. Sutskever, J. Martens, G. Dahl and G. Hinton, "On
     the importance of initialization and momentum in deep learning", ICML 2013. Decoupled weight
-    decay (SGDW): I. Loshchilov and F. Hutter, ICLR 2019. docs/forms.md says which library has which
-    form.
+    decay (SGDW): I. Loshchilov and F. Hutter, ICLR 2019; here multiplied by ``lr``, as in Keras.
+    docs/forms.md says which library has which form.
 
     Examples
     --------
@@ -115,10 +116,10 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
     def __init__(
         self,
         params: Params,
-        lr: float = 1e-3,
-        momentum: float = 0,
-        dampening: float = 0,
-        weight_decay: float = 0,
+        lr: Number = 1e-3,
+        momentum: Number = 0,
+        dampening: Number = 0,
+        weight_decay: Number = 0,
         nesterov: bool = False,
         *,
         maximize: bool = False,
@@ -142,21 +143,23 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
         )
 
     @staticmethod
-    def _rule(group: Mapping[str, Any]) -> tuple[str, dict[str, float]]:
-        _require_fitting(group)
+    def _rule(
+        group: Mapping[str, Any], scheduled: frozenset[str] = frozenset()
+    ) -> tuple[str, dict[str, float]]:
+        has_momentum = group["momentum"] != 0 or "momentum" in scheduled
+        _require_fitting(group, has_momentum)
         names = ["lr", "weight_decay", "decoupled_weight_decay", "maximize"]
-        if group["momentum"] == 0:
+        if not has_momentum and not group["velocity"]:
             return "sgd", {name: group[name] for name in names}
         names += ["momentum", "dampening", "nesterov", "velocity"]
         zero_init = group["velocity"] or group["momentum_init"] == "zeros"
         return "momentum", {**{name: group[name] for name in names}, "zero_init": zero_init}
 
-    @contextmanager
-    def lookahead(self) -> Iterator[None]:
+    def lookahead(self) -> AbstractContextManager[None]:
         """Hold the parameters ahead, where Nesterov evaluates the gradient, for a ``with`` block.
 
         Inside the block each parameter is p + μ·v, where its velocity v alone would carry it; at
-        its end the parameters are what they were, bit for bit, also where it ends by an exception.
+        its end they are what they were, bit for bit, also where it ends by an exception.
         The step that follows is then Nesterov's own::
 
             v ← μ·v − lr·∇f(p + μ·v)
@@ -170,7 +173,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
             If the optimizer isn't one with ``velocity=True``, ``nesterov=False`` and a momentum
             above 0; if a parameter can no longer be updated in place.
         RuntimeError
-            If the parameters are ahead already. So does ``step`` inside the block.
+            If the parameters are ahead already; ``step`` raises it inside the block.
 
         Notes
         -----
@@ -191,32 +194,29 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
         True
         """
         for group in self._groups:
-            if not (group["velocity"] and group["momentum"] > 0 and not group["nesterov"]):
+            momentum = group["momentum"]
+            if not group["velocity"] or group["nesterov"] or momentum == 0:
                 raise ValueError(
                     "lookahead(): needs velocity=True, nesterov=False and a momentum above 0, got "
                     f"velocity={group['velocity']}, nesterov={group['nesterov']}, "
-                    f"momentum={group['momentum']}"
+                    f"momentum={momentum}"
                 )
-        momenta = [group["momentum"] for group in self._groups]
-        with self._elsewhere("lookahead()", lambda: self._engine.move_ahead(momenta)):
-            yield
+        if self._watch.changed:
+            self._configure()
+        values = [group.values_at(self.completed_steps) for group in self._groups]
+        return self._engine.lookahead([group["momentum"] for group in values])
 
 
-def _require_fitting(group: Mapping[str, Any]) -> None:
-    momentum, dampening = group["momentum"], group["dampening"]
-    if group["nesterov"] and (momentum == 0 or dampening != 0):
-        raise ValueError(
-            "nesterov: needs a momentum above 0 and a dampening of 0, got "
-            f"momentum={momentum}, dampening={dampening}"
-        )
+def _require_fitting(group: Mapping[str, Any], has_momentum: bool) -> None:
+    dampening = group["dampening"]
+    if group["nesterov"] and not has_momentum:
+        raise ValueError("nesterov: needs a momentum above 0, got momentum=0.0")
+    if group["nesterov"] and dampening != 0:
+        raise ValueError(f"nesterov: needs a dampening of 0, got dampening={dampening}")
+    if group["velocity"] and dampening != 0:
+        raise ValueError(f"velocity: needs a dampening of 0, got dampening={dampening}")
     init = group["momentum_init"]
-    if group["velocity"]:
-        if momentum == 0 or dampening != 0:
-            raise ValueError(
-                "velocity: needs a momentum above 0 and a dampening of 0, got "
-                f"momentum={momentum}, dampening={dampening}"
-            )
-        if init == "gradient":
-            raise ValueError("momentum_init: a velocity starts from zero, got 'gradient'")
-    elif init is not None and momentum == 0:
-        raise ValueError(f"momentum_init: needs a momentum above 0, got {init!r} with momentum=0")
+    if group["velocity"] and init == "gradient":
+        raise ValueError("momentum_init: a velocity starts from zero, got 'gradient'")
+    if init is not None and not has_momentum and not group["velocity"]:
+        raise ValueError(f"momentum_init: needs a momentum above 0, got {init!r} with momentum=0.0")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from .._hyperparameters import decay_rate, step_count
 from ..adam import Adam, AdamW
-from ._call import Arrays, GradArrays, apply, checked
+from ._call import Arrays, GradArrays, apply, checked, require_maximum
 
 
 def adam_(
@@ -97,6 +97,7 @@ def adam_(
     )
     group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
     group["amsgrad"] = max_exp_avg_sqs is not None
+    require_maximum(group)
     apply(
         *Adam._rule(group),
         step_count("step", step),
@@ -194,6 +195,7 @@ def adamw_(
     )
     group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
     group["amsgrad"] = max_exp_avg_sqs is not None
+    require_maximum(group)
     apply(
         *AdamW._rule(group),
         step_count("step", step),

@@ -25,12 +25,19 @@ def checked(optimizer: type[Optimizer], **values: Any) -> dict[str, Any]:
     return {name: optimizer._checks[name](name, value) for name, value in values.items()}
 
 
-def require_together(momentum_buffers: Arrays | None, momentum: float) -> None:
-    """Raise ValueError unless there are buffers if and only if there is momentum."""
-    if momentum_buffers is None and momentum != 0:
-        raise ValueError(f"momentum_buffers: needed, as momentum is {momentum}")
-    if momentum_buffers is not None and momentum == 0:
+def require_together(momentum_buffers: Arrays | None, momentum: float, velocity: bool) -> None:
+    """Raise ValueError unless there are buffers if and only if a step needs them."""
+    if momentum_buffers is None and (momentum != 0 or velocity):
+        why = "velocity is True" if velocity else f"momentum is {momentum}"
+        raise ValueError(f"momentum_buffers: needed, as {why}")
+    if momentum_buffers is not None and momentum == 0 and not velocity:
         raise ValueError("momentum_buffers: expected None, as momentum is 0")
+
+
+def require_maximum(group: dict[str, Any]) -> None:
+    """Raise ValueError where a maximum is to be of what is corrected, and there is none."""
+    if group["amsgrad_max"] == "corrected" and not group["amsgrad"]:
+        raise ValueError("max_exp_avg_sqs: needed, as amsgrad_max is 'corrected'")
 
 
 def apply(

@@ -40,7 +40,7 @@ def rmsprop_(
         step is centered.
     momentum_buffers : array or list of arrays, optional
         The momentum buffers, updated in place; zeros before the first step. Given if and only if
-        ``momentum`` is not 0.
+        ``momentum`` is not 0 or ``velocity`` is True.
     lr : float
         Learning rate, >= 0.
     alpha : float, default 0.99
@@ -58,7 +58,7 @@ def rmsprop_(
     eps_root : float, default 0
         Added under the root, >= 0.
     velocity : bool, default False
-        Keep the learning rate in the momentum buffers. Needs a momentum.
+        Keep the learning rate in the momentum buffers.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def rmsprop_(
         initial_square_avg=0,  # the caller's business
         velocity=velocity,
     )
-    require_together(momentum_buffers, group["momentum"])
+    require_together(momentum_buffers, group["momentum"], group["velocity"])
     rule, hyperparameters = RMSprop._rule(group)
     apply(
         rule,

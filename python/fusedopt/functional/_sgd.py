@@ -33,9 +33,9 @@ def sgd_(
         The gradients, each of its parameter's shape and dtype; None in the list for a parameter
         without a gradient, which stays as it is.
     momentum_buffers : array or list of arrays, optional
-        The momentum buffers, updated in place; given if and only if ``momentum`` is not 0. At step
-        1 they are overwritten with the gradient, unless they start from zero: then they must be
-        zeros.
+        The momentum buffers, updated in place; given if and only if ``momentum`` is not 0 or
+        ``velocity`` is True. At step 1 they are overwritten with the gradient, unless they start
+        from zero: then they must be zeros.
     step : int
         The count of this step, from 1.
     lr : float
@@ -87,7 +87,7 @@ def sgd_(
         momentum_init=momentum_init,
         velocity=velocity,
     )
-    require_together(momentum_buffers, group["momentum"])
+    require_together(momentum_buffers, group["momentum"], group["velocity"])
     rule, hyperparameters = SGD._rule(group)
     apply(
         rule,
