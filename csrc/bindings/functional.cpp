@@ -111,7 +111,7 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
   std::size_t coefficients[dtype_count];
   for (int d = 0; d < dtype_count; ++d) {
     coefficients[d] =
-        plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {step, step == 1});
+        plan.add_coefficients(rule.kernel(DType(d)), rule.hyperparameters.data(), step, step == 1);
   }
   for (std::size_t i = 0; i < params.arrays.size(); ++i) {
     const py::object& param = params.arrays[i];
@@ -130,8 +130,9 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
     }
   }
   require_disjoint(arguments);
+  plan.fold();
   // The arrays stay alive in arguments, which holds references.
-  run_plan(plan, &Kernel::update);
+  run_for(plan.elements(), [&] { plan.run(&Kernel::update); });
 }
 
 }  // namespace fusedopt

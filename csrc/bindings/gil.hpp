@@ -8,8 +8,6 @@
 #include <exception>
 #include <thread>
 
-#include "engine/plan.hpp"
-
 namespace fusedopt {
 
 // Runs work() without the GIL, and passes on what it throws.
@@ -40,11 +38,13 @@ void without_gil(const Work& work) {
 // to all gradients in the meantime, can cost more than the step itself.
 constexpr bool releases_gil(std::int64_t elements) { return elements >= 32768; }
 
-inline void run_plan(const Plan& plan, Loop Kernel::* loop) {
-  if (releases_gil(plan.elements())) {
-    without_gil([&] { plan.run(loop); });
+// Runs work() on so many elements.
+template <typename Work>
+void run_for(std::int64_t elements, const Work& work) {
+  if (releases_gil(elements)) {
+    without_gil(work);
   } else {
-    plan.run(loop);
+    work();
   }
 }
 

@@ -2,7 +2,9 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <optional>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -118,6 +120,17 @@ PYBIND11_MODULE(_core, module) {
       .def("configure", &Stepper::configure, py::arg("group"), py::arg("rule"),
            py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))
+      .def(
+          "step_with",
+          [](Stepper& self, py::handle grads, double loss_scale, std::optional<double> max_norm,
+             double clip_value, std::string_view on_nonfinite, bool zero_grads) {
+            const auto action = on_nonfinite == "skip"    ? OnNonfinite::skip
+                                : on_nonfinite == "raise" ? OnNonfinite::raise
+                                                          : OnNonfinite::propagate;
+            return self.step_with(grads, {loss_scale, max_norm, clip_value, action, zero_grads});
+          },
+          py::arg("grads"), py::kw_only(), py::arg("loss_scale"), py::arg("max_norm"),
+          py::arg("clip_value"), py::arg("on_nonfinite"), py::arg("zero_grads"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
       .def(
           "lookahead",

@@ -26,7 +26,9 @@ void Stepper::add_group(const py::list& params, const py::object& names) {
     groups_.reserve(groups_.size() + 1);
     states_.resize(count);
     writable_.add(arena, parameters_);
-    groups_.push_back({before, count});
+    Group& group = groups_.emplace_back();
+    group.first = before;
+    group.last = count;
     steps_arena_ = arena;
     steps_ = steps;
   } catch (...) {
@@ -54,20 +56,107 @@ void Stepper::step(py::handle grads) {
   const std::scoped_lock lock(mutex_);
   require_not_ahead("step()");
   PyObject* const* items = items_of(in_order, parameters_.names());
-  const bool repeats = refresh(items);
-  if (!repeats && !gather(items)) {
+  const bool repeats = prepare(items);
+  kept = keep(items);
+  // From here on nothing can fail.
+  count_step(items, repeats);
+  plan_.fold();
+  run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
+}
+
+py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
+  const py::object in_order = as_list_or_tuple(grads, parameters_.names());
+  std::vector<py::object> kept;
+  const std::scoped_lock lock(mutex_);
+  require_not_ahead("step()");
+  PyObject* const* items = items_of(in_order, parameters_.names());
+  const bool repeats = prepare(items);
+  if (options.zero_grads) require_zeroable(items);
+  GradientScan scan;
+  if (options.scans()) fill(scan, items);
+  kept = keep(items);
+  // From here on nothing can fail but by what gradients hold.
+  bool moves = true;
+  double norm = 0;
+  run_for(plan_.elements(), [&] {
+    if (options.scans()) {
+      scan.run();
+      norm = scan.norm() / options.loss_scale;
+      moves = options.on_nonfinite == OnNonfinite::propagate || scan.nonfinite() == 0;
+    }
+    if (!moves) return;
+    plan_.fold(options.gradient_scale(norm), options.clip_value);
+    plan_.run(&Kernel::update, options.zero_grads ? Plan::Gradients::zero : Plan::Gradients::keep);
+  });
+  // State that was made for this step is still fresh at the next one, which can't be like this one.
+  if (!moves) plan_is_regular_ = plan_is_regular_ && repeats;
+  if (moves) {
+    count_step(items, repeats);
+  } else if (options.on_nonfinite == OnNonfinite::raise) {
+    throw_nonfinite(scan, items);
+  } else if (options.zero_grads) {
+    plan_.zero_gradients();
+  }
+  return py::make_tuple(options.max_norm ? py::object(py::float_(norm)) : py::none(), !moves);
+}
+
+// Checks everything and lays out the work, with all state that it needs. Whether it is that of the
+// step before.
+bool Stepper::prepare(PyObject* const* items) {
+  if (refresh(items)) return true;
+  if (!gather(items)) {
     make_missing_state(items);
     gather(items);
   }
-  kept = keep(items);
-  // From here on nothing can fail.
-  ++completed_steps_;
-  if (repeats) {
-    for (std::size_t i = 0; i < parameters_.count(); ++i) ++steps_[i];
-  } else {
-    count_step(items);
+  return false;
+}
+
+// Throws unless gradients can be written, and none shares memory with another.
+void Stepper::require_zeroable(PyObject* const* grads) {
+  const ParameterNames& names = parameters_.names();
+  std::vector<Interval> intervals;
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (grads[i] == Py_None) continue;
+    const Parameter& p = parameters_[i];
+    require_usable(grads[i], names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
+                   Access::update);
+    intervals.push_back(interval_of(data_of(grads[i]), p.bytes(), i));
   }
-  run_plan(plan_, &Kernel::update);
+  DisjointIntervals written;
+  if (const auto clash = written.assign(std::move(intervals))) {
+    throw_overlap(names.label("grads", clash->second).text(),
+                  names.label("grads", clash->first).text());
+  }
+}
+
+void Stepper::fill(GradientScan& scan, PyObject* const* grads) const {
+  scan.reserve(parameters_.count());
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    const Parameter& p = parameters_[i];
+    const bool given = grads[i] != Py_None;
+    scan.add(gradient_kernel(p.dtype), given ? data_of(grads[i]) : nullptr, given ? p.size : 0,
+             static_cast<std::int64_t>(item_size(p.dtype)));
+  }
+  scan.prepare();
+}
+
+void Stepper::throw_nonfinite(const GradientScan& scan, PyObject* const* grads) const {
+  std::string found;
+  int more = 0;
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (grads[i] == Py_None || scan.nonfinite(i) == 0) continue;
+    if (found.size() > 200) {
+      ++more;
+      continue;
+    }
+    found += (found.empty() ? "" : ", ") + parameters_.names().label("grads", i).text() + ": " +
+             std::to_string(scan.nonfinite(i)) + " of " +
+             quantity(static_cast<std::size_t>(parameters_[i].size), "element");
+  }
+  if (more > 0) found += ", and " + std::to_string(more) + " more";
+  found += " not finite; nothing was updated";
+  PyErr_SetString(PyExc_FloatingPointError, found.c_str());
+  throw py::error_already_set();
 }
 
 void Stepper::traffic(py::handle grads) {
@@ -77,7 +166,8 @@ void Stepper::traffic(py::handle grads) {
   PyObject* const* items = items_of(in_order, parameters_.names());
   if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
   kept = keep(items);
-  run_plan(plan_, &Kernel::traffic);
+  plan_.fold();
+  run_for(plan_.elements(), [this] { plan_.run(&Kernel::traffic); });
 }
 
 // Either all state that the step needs is made, or none.
@@ -104,7 +194,12 @@ std::vector<py::object> Stepper::keep(PyObject* const* grads) const {
   return kept;
 }
 
-void Stepper::count_step(PyObject* const* grads) {
+void Stepper::count_step(PyObject* const* grads, bool repeats) {
+  ++completed_steps_;
+  if (repeats) {  // then every parameter has a gradient
+    for (std::size_t i = 0; i < parameters_.count(); ++i) ++steps_[i];
+    return;
+  }
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     if (grads[i] == Py_None) continue;
     ++steps_[i];
@@ -149,10 +244,10 @@ bool Stepper::refresh(PyObject* const* grads) {
   for (Group& g : groups_) {
     for (int d = 0; d < dtype_count; ++d) {
       Folded& folded = g.folded[d];
-      if (folded.when.step == 0) continue;  // there is no parameter of that dtype
-      folded.when = {steps_[folded.parameter] + 1, false};
-      plan_.fold_again(folded.index, g.rule.kernel(DType(d)), g.rule.hyperparameters.data(),
-                       folded.when);
+      if (folded.step == 0) continue;  // there is no parameter of that dtype
+      folded.step = steps_[folded.parameter] + 1;
+      folded.fresh = false;
+      plan_.set_step(folded.index, folded.step);
     }
   }
   return true;
@@ -201,10 +296,11 @@ bool Stepper::gather(PyObject* const* grads) {
     // Most parameters are at the same step and share one set of coefficients.
     const Kernel& kernel = rule.kernel(p.dtype);
     Folded& folded = group->folded[static_cast<int>(p.dtype)];
-    if (folded.when.step != steps_[i] + 1 || folded.when.fresh != p.fresh) {
-      regular &= folded.when.step == 0;
-      folded = {{steps_[i] + 1, p.fresh}, i, 0};
-      folded.index = plan_.fold(kernel, rule.hyperparameters.data(), folded.when);
+    if (folded.step != steps_[i] + 1 || folded.fresh != p.fresh) {
+      regular &= folded.step == 0;
+      folded = {steps_[i] + 1, p.fresh, i, 0};
+      folded.index =
+          plan_.add_coefficients(kernel, rule.hyperparameters.data(), folded.step, folded.fresh);
     }
     // What lies side by side in all streams is one piece of work.
     const std::uintptr_t distance = address(data_of(grad)) - address(binding.data);
@@ -262,7 +358,7 @@ void Stepper::move_ahead(const std::vector<double>& momenta) {
   }
   const Plan plan = plan_lookahead(momenta, false, is_moved);
   is_ahead_ = true;
-  run_plan(plan, &Kernel::update);
+  run_for(plan.elements(), [&] { plan.run(&Kernel::update); });
 }
 
 void Stepper::move_back() {
@@ -281,7 +377,7 @@ void Stepper::move_back() {
     return is_same;
   };
   const Plan plan = plan_lookahead(std::vector<double>(groups_.size()), true, is_moved);
-  run_plan(plan, &Kernel::update);
+  run_for(plan.elements(), [&] { plan.run(&Kernel::update); });
   is_ahead_ = false;
   if (lost) {
     throw py::value_error(
@@ -296,15 +392,18 @@ template <typename IsMoved>
 Plan Stepper::plan_lookahead(const std::vector<double>& momenta, bool back,
                              const IsMoved& is_moved) const {
   Plan plan;
+  std::vector<ConfiguredRule> rules;  // which the plan reads when it is folded
+  rules.reserve(groups_.size());
   for (std::size_t k = 0; k < groups_.size(); ++k) {
     const Group& g = groups_[k];
     py::dict hyperparameters;
     hyperparameters["momentum"] = momenta.at(k);
     hyperparameters["back"] = back ? 1.0 : 0.0;
-    const ConfiguredRule rule("lookahead", hyperparameters);
+    const ConfiguredRule& rule = rules.emplace_back("lookahead", hyperparameters);
     std::size_t coefficients[dtype_count];
     for (int d = 0; d < dtype_count; ++d) {
-      coefficients[d] = plan.fold(rule.kernel(DType(d)), rule.hyperparameters.data(), {1, false});
+      coefficients[d] =
+          plan.add_coefficients(rule.kernel(DType(d)), rule.hyperparameters.data(), 1, false);
     }
     for (std::size_t i = g.first; i < g.last; ++i) {
       if (!is_moved(i)) continue;
@@ -316,6 +415,7 @@ Plan Stepper::plan_lookahead(const std::vector<double>& momenta, bool back,
       piece.streams[3] = origins_[i];
     }
   }
+  plan.fold();
   return plan;
 }
 

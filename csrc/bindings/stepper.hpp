@@ -10,8 +10,10 @@
 #include "bindings/rules.hpp"
 #include "bindings/states.hpp"
 #include "bindings/step_mutex.hpp"
+#include "bindings/step_options.hpp"
 #include "bindings/writable_memory.hpp"
 #include "engine/arena.hpp"
+#include "engine/gradient_scan.hpp"
 #include "engine/plan.hpp"
 
 namespace fusedopt {
@@ -28,6 +30,10 @@ class Stepper {
 
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter.
   void step(py::handle grads);
+
+  // The same with options. Returns the gradients' norm, if it was asked for, and whether nothing
+  // was updated because an element isn't finite.
+  py::tuple step_with(py::handle grads, const StepOptions& options);
 
   // Loads and stores what step() would, over the same pieces on the same threads, and changes
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
@@ -47,19 +53,24 @@ class Stepper {
  private:
   // The coefficients that were folded last for a dtype, and for which step.
   struct Folded {
-    StepContext when{};         // no parameter's, as steps count from 1
+    std::int64_t step = 0;  // no parameter's, as steps count from 1
+    bool fresh = false;
     std::size_t parameter = 0;  // the first one they are for
     std::size_t index = 0;      // in the plan
   };
 
   // Parameters with hyperparameters of their own.
   struct Group {
-    std::size_t first, last;  // its parameters, but for last
-    ConfiguredRule rule{};
-    States::Selection states{};
-    Folded folded[dtype_count]{};
+    std::size_t first = 0, last = 0;  // its parameters, but for last
+    ConfiguredRule rule;
+    States::Selection states;
+    Folded folded[dtype_count];
   };
 
+  bool prepare(PyObject* const* grads);
+  void require_zeroable(PyObject* const* grads);
+  void fill(GradientScan& scan, PyObject* const* grads) const;
+  [[noreturn]] void throw_nonfinite(const GradientScan& scan, PyObject* const* grads) const;
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
   template <typename IsUpdated>
@@ -71,7 +82,7 @@ class Stepper {
   Plan plan_lookahead(const std::vector<double>& momenta, bool back, const IsMoved& is_moved) const;
   char* velocity(std::size_t i) const;
   std::vector<py::object> keep(PyObject* const* grads) const;
-  void count_step(PyObject* const* grads);
+  void count_step(PyObject* const* grads, bool repeats);
 
   Parameters parameters_;
   States states_;

@@ -1,6 +1,7 @@
 #include "engine/plan.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/float_mode.hpp"
 #include "engine/threads.hpp"
@@ -15,18 +16,19 @@ void Plan::clear() {
   elements_ = 0;
 }
 
-std::size_t Plan::fold(const Kernel& kernel, const double* hyperparameters,
-                       const StepContext& when) {
-  coefficients_.emplace_back();
-  fold_again(coefficients_.size() - 1, kernel, hyperparameters, when);
+std::size_t Plan::add_coefficients(const Kernel& kernel, const double* hyperparameters,
+                                   std::int64_t step, bool fresh) {
+  coefficients_.push_back({&kernel, hyperparameters, step, fresh, {}});
   return coefficients_.size() - 1;
 }
 
-void Plan::fold_again(std::size_t index, const Kernel& kernel, const double* hyperparameters,
-                      const StepContext& when) {
+void Plan::fold(double gradient_scale, double clip_value) noexcept {
   // Scalars don't depend on the caller's rounding mode, either, and none is flushed.
   const ScopedFloatMode mode(false);
-  kernel.fold(hyperparameters, when, coefficients_[index]);
+  for (Folded& folded : coefficients_) {
+    const StepContext when{folded.step, folded.fresh, gradient_scale, clip_value};
+    folded.kernel->fold(folded.hyperparameters, when, folded.coefficients);
+  }
 }
 
 Piece& Plan::add(const Kernel& kernel, std::size_t coefficients, std::int64_t size) {
@@ -48,13 +50,15 @@ void Plan::extend_last(std::int64_t size) {
   pieces_.back().size += size;
 }
 
-void Plan::run(Loop Kernel::* loop) const noexcept {
-  const int threads = num_threads();
-  if (threads == 1 || elements_ < grid.serial_below.load(std::memory_order_relaxed)) {
+void Plan::run(Loop Kernel::* loop, Gradients gradients) const noexcept {
+  const Work work{loop, gradients};
+  const bool is_small = elements_ < grid.serial_below.load(std::memory_order_relaxed);
+  const int threads = is_small ? 1 : num_threads();
+  if (threads == 1 && gradients == Gradients::keep) {
     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
     std::size_t first = 0;
     for (const Batch& batch : batches_) {
-      run_pieces(loop, batch, &pieces_[first], batch.end - first);
+      run_pieces(work, batch, &pieces_[first], batch.end - first);
       first = batch.end;
     }
     return;
@@ -62,23 +66,48 @@ void Plan::run(Loop Kernel::* loop) const noexcept {
 
   struct Task {
     const Plan* plan;
-    Loop Kernel::* loop;
+    Work work;
     std::int64_t chunk;
   };
   const std::int64_t chunk = grid.chunk.load(std::memory_order_relaxed);
-  const Task task{this, loop, chunk};
+  const Task task{this, work, chunk};
   parallel_ranges((elements_ + chunk - 1) / chunk, threads,
                   [](const void* context, std::int64_t first, std::int64_t last) {
                     const Task& t = *static_cast<const Task*>(context);
                     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
-                    t.plan->run_range(t.loop, first * t.chunk,
-                                      std::min(last * t.chunk, t.plan->elements_));
+                    const std::int64_t end = std::min(last * t.chunk, t.plan->elements_);
+                    // What follows a loop is to find the gradients in the cache.
+                    const bool at_once = t.work.gradients == Gradients::keep;
+                    for (std::int64_t at = first * t.chunk; at < end;) {
+                      const std::int64_t next = at_once ? end : std::min(at + t.chunk, end);
+                      t.plan->run_range(t.work, at, next);
+                      at = next;
+                    }
                   },
                   &task);
 }
 
+void Plan::run_pieces(const Work& work, const Batch& batch, const Piece* first,
+                      std::size_t count) const {
+  (batch.kernel->*work.loop)(coefficients_[batch.coefficients].coefficients, first,
+                             static_cast<std::int64_t>(count));
+  if (work.gradients == Gradients::keep) return;
+  for (const Piece* piece = first; piece != first + count; ++piece) zero(*batch.kernel, *piece);
+}
+
+void Plan::zero_gradients() const noexcept {
+  std::size_t k = 0;
+  for (const Batch& batch : batches_) {
+    for (; k < batch.end; ++k) zero(*batch.kernel, pieces_[k]);
+  }
+}
+
+void Plan::zero(const Kernel& kernel, const Piece& piece) {
+  std::memset(piece.streams[1], 0, static_cast<std::size_t>(piece.size * kernel.item_size));
+}
+
 // Elements at..end; both may lie inside a piece.
-void Plan::run_range(Loop Kernel::* loop, std::int64_t at, std::int64_t end) const {
+void Plan::run_range(const Work& work, std::int64_t at, std::int64_t end) const {
   auto k = std::size_t(std::upper_bound(ends_.begin(), ends_.end(), at) - ends_.begin());
   auto batch = std::ranges::upper_bound(batches_, k, {}, &Batch::end);
   while (at < end) {
@@ -86,7 +115,7 @@ void Plan::run_range(Loop Kernel::* loop, std::int64_t at, std::int64_t end) con
     if (begin == 0 && ends_[k] <= end) {  // whole pieces, as many as there are
       std::size_t last = k;
       while (last + 1 < batch->end && ends_[last + 1] <= end) ++last;
-      run_pieces(loop, *batch, &pieces_[k], last + 1 - k);
+      run_pieces(work, *batch, &pieces_[k], last + 1 - k);
       k = last;
     } else {
       Piece part = pieces_[k];
@@ -94,7 +123,7 @@ void Plan::run_range(Loop Kernel::* loop, std::int64_t at, std::int64_t end) con
       for (void*& stream : part.streams) {
         if (stream) stream = static_cast<char*>(stream) + begin * batch->kernel->item_size;
       }
-      run_pieces(loop, *batch, &part, 1);
+      run_pieces(work, *batch, &part, 1);
     }
     at = ends_[k];
     if (++k == batch->end) ++batch;

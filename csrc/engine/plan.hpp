@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
@@ -20,11 +21,16 @@ inline Grid grid;
 class Plan {
  public:
   void clear();
-  // The index of new coefficients, folded by the kernel for one step.
-  std::size_t fold(const Kernel& kernel, const double* hyperparameters, const StepContext& when);
-  // Folds those of this index anew.
-  void fold_again(std::size_t index, const Kernel& kernel, const double* hyperparameters,
-                  const StepContext& when);
+  // The index of new coefficients, of a kernel with these hyperparameters for a parameter's so
+  // manyth step; fold() computes them, and reads the hyperparameters then.
+  std::size_t add_coefficients(const Kernel& kernel, const double* hyperparameters,
+                               std::int64_t step, bool fresh);
+  // Those of this index are for another step, without fresh state.
+  void set_step(std::size_t index, std::int64_t step) {
+    coefficients_[index].step = step;
+    coefficients_[index].fresh = false;
+  }
+
   // A piece of work whose streams the caller fills in.
   Piece& add(const Kernel& kernel, std::size_t coefficients, std::int64_t size);
   // Makes the last piece longer by what follows it in memory, in all of its streams.
@@ -33,11 +39,19 @@ class Plan {
   std::int64_t elements() const { return elements_; }
   Piece* pieces() { return pieces_.data(); }
 
-  // So that fold(), once for each of so many, allocates nothing.
+  // So that add_coefficients(), once for each of so many, allocates nothing.
   void reserve_coefficients(std::size_t count) { coefficients_.reserve(count); }
 
-  // Runs one loop of every kernel over all of its elements.
-  void run(Loop Kernel::* loop) const noexcept;
+  // Computes all coefficients: before each run, for gradients that are multiplied by a number, and
+  // of which larger elements than clip_value are cut.
+  void fold(double gradient_scale = 1, double clip_value = HUGE_VAL) noexcept;
+
+  enum class Gradients { keep, zero };
+  // Runs one loop of every kernel over all of its elements, and fills gradients with zeros behind
+  // it if it is to.
+  void run(Loop Kernel::* loop, Gradients gradients = Gradients::keep) const noexcept;
+  // Only that.
+  void zero_gradients() const noexcept;
 
  private:
   // Consecutive pieces for one kernel with one set of coefficients.
@@ -47,17 +61,29 @@ class Plan {
     std::size_t end;  // one past its last piece
   };
 
-  void run_range(Loop Kernel::* loop, std::int64_t at, std::int64_t end) const;
-  void run_pieces(Loop Kernel::* loop, const Batch& batch, const Piece* first,
-                  std::size_t count) const {
-    (batch.kernel->*loop)(coefficients_[batch.coefficients], first,
-                          static_cast<std::int64_t>(count));
-  }
+  // The coefficients of a kernel, and what they are computed from.
+  struct Folded {
+    const Kernel* kernel;
+    const double* hyperparameters;
+    std::int64_t step;
+    bool fresh;
+    Coefficients coefficients;
+  };
+  // What a run does to each stretch of work.
+  struct Work {
+    Loop Kernel::* loop;
+    Gradients gradients;
+  };
+
+  void run_range(const Work& work, std::int64_t at, std::int64_t end) const;
+  static void zero(const Kernel& kernel, const Piece& piece);
+  void run_pieces(const Work& work, const Batch& batch, const Piece* first,
+                  std::size_t count) const;
 
   std::vector<Piece> pieces_;
   std::vector<std::int64_t> ends_;  // running total of the pieces' elements
   std::vector<Batch> batches_;
-  std::vector<Coefficients> coefficients_;
+  std::vector<Folded> coefficients_;
   std::int64_t elements_ = 0;
 };
 

@@ -1,5 +1,6 @@
 // Compiled once per instruction set, with FUSEDOPT_ISA naming it. See README.md in this folder for
 // what must not be used here.
+#include "kernels/gradients.hpp"
 #include "kernels/indices.hpp"
 #include "kernels/loop.hpp"
 #include "kernels/table.hpp"
@@ -81,6 +82,9 @@ struct Table<RuleList<Rules...>> {
 }  // namespace
 
 extern const KernelTable kernels;
-constinit const KernelTable kernels{Table<AllRules>::rules, Table<AllRules>::count};
+constinit const KernelTable kernels{Table<AllRules>::rules,
+                                    Table<AllRules>::count,
+                                    {{&sum_of_squares<float>, &count_nonfinite<float>},
+                                     {&sum_of_squares<double>, &count_nonfinite<double>}}};
 
 }  // namespace fusedopt::FUSEDOPT_ISA

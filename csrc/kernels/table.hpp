@@ -46,9 +46,17 @@ struct RuleInfo {
   Kernel kernels[dtype_count];  // indexed by DType
 };
 
+// What a step may have to know of gradients of one dtype before it begins, of at most so many
+// elements in a row.
+struct GradientKernel {
+  double (*sum_of_squares)(const void* block, std::int64_t count);
+  std::int64_t (*count_nonfinite)(const void* block, std::int64_t count);
+};
+
 struct KernelTable {
   const RuleInfo* rules;
   int count;
+  GradientKernel gradients[dtype_count];  // indexed by DType
 };
 
 }  // namespace fusedopt

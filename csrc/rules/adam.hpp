@@ -65,7 +65,7 @@ struct AdamTerms {
     const bool eps_hat = h.eps_hat != 0;
     // A corrected maximum needs no correction under the root.
     const double missing = corrected_max ? 1 : correction2;
-    return {.objective = objective<T>(h),
+    return {.objective = objective<T>(h, when),
             .beta1 = T(h.beta1),
             .one_minus_beta1 = T(1 - h.beta1),
             .beta2 = T(h.beta2),

@@ -2,6 +2,8 @@
 // data, the same for every instruction set.
 #pragma once
 
+#include <math.h>
+
 #include <cstdint>
 
 namespace fusedopt {
@@ -15,11 +17,14 @@ struct Names {
   int count;
 };
 
-// When a parameter is updated: which of its steps this is, counted from 1, and whether state it
-// needs was made for this step, so that it holds zeros and nothing learnt yet.
+// When and how a parameter is updated: which of its steps this is, counted from 1; whether state it
+// needs was made for this step, so that it holds nothing learnt yet; what its gradient is
+// multiplied by; and the largest magnitude that an element of it may have then.
 struct StepContext {
   std::int64_t step;
   bool fresh;
+  double gradient_scale = 1;
+  double clip_value = HUGE_VAL;
 };
 
 }  // namespace fusedopt

@@ -44,8 +44,8 @@ struct RMSpropTerms {
   };
 
   template <typename T>
-  static Coefficients<T> fold(const Hyper& h, const StepContext&) {
-    return {.objective = objective<T>(h),
+  static Coefficients<T> fold(const Hyper& h, const StepContext& when) {
+    return {.objective = objective<T>(h, when),
             .lr = T(h.lr),
             .alpha = T(h.alpha),
             .one_minus_alpha = T(1 - h.alpha),

@@ -33,8 +33,8 @@ struct SGD {
   };
 
   template <typename T>
-  static Coefficients<T> fold(const Hyper& h, const StepContext&) {
-    return {.objective = objective<T>(h), .lr = T(h.lr)};
+  static Coefficients<T> fold(const Hyper& h, const StepContext& when) {
+    return {.objective = objective<T>(h, when), .lr = T(h.lr)};
   }
 
   template <typename T>
@@ -78,7 +78,7 @@ struct Momentum {
 
   template <typename T>
   static Coefficients<T> fold(const Hyper& h, const StepContext& when) {
-    return {.objective = objective<T>(h),
+    return {.objective = objective<T>(h, when),
             .buffer = gathering<T>(h, 1 - h.dampening),
             .starts = when.fresh && h.zero_init == 0,
             .nesterov = h.nesterov != 0};

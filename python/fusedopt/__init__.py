@@ -3,8 +3,10 @@
 from . import functional, reference, schedules
 from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
 from ._core import __version__
+from ._step_options import StepResult
 from .adam import Adam, AdamW
 from .flat import flat_views
+from .loss_scaler import LossScaler
 from .optimizer import Optimizer
 from .rmsprop import RMSprop
 from .sgd import SGD
@@ -13,8 +15,10 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "LossScaler",
     "Optimizer",
     "RMSprop",
+    "StepResult",
     "__version__",
     "flat_views",
     "functional",

@@ -24,6 +24,12 @@ def non_negative(name: str, value: Any) -> float:
     return _number(name, value, "a finite number >= 0", lambda x: x >= 0)
 
 
+def positive(name: str, value: Any, *, infinite: bool = False) -> float:
+    """Check for a number above 0, finite unless it may be infinite."""
+    expected = "a number > 0" if infinite else "a finite number > 0"
+    return _number(name, value, expected, lambda x: x > 0, infinite=infinite)
+
+
 def decay_rate(name: str, value: Any) -> float:
     """Check for a number in [0, 1)."""
     return _number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
@@ -66,8 +72,8 @@ def one_of(*choices: str | None) -> Check:
     """Return a check for one of these values."""
     expected = " or ".join(repr(choice) for choice in choices)
 
-    def check(name: str, value: Any) -> str | None:
-        if not isinstance(value, str | None):
+    def check(name: str, value: Any) -> Any:
+        if not isinstance(value, str) and value not in choices:
             raise TypeError(f"{name}: expected {expected}, got {_show(value)}")
         if value not in choices:
             raise ValueError(f"{name}: expected {expected}, got {value!r}")
@@ -87,7 +93,14 @@ def step_count(name: str, value: Any) -> int:
     return count
 
 
-def _number(name: str, value: Any, expected: str, accepts: Callable[[float], bool]) -> float:
+def _number(
+    name: str,
+    value: Any,
+    expected: str,
+    accepts: Callable[[float], bool],
+    *,
+    infinite: bool = False,
+) -> float:
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, Real) or isinstance(value, bool | np.timedelta64):
@@ -96,7 +109,7 @@ def _number(name: str, value: Any, expected: str, accepts: Callable[[float], boo
         number = float(value)
     except OverflowError:
         number = math.inf  # or its negative: neither is finite
-    if not (math.isfinite(number) and accepts(number)):
+    if not ((infinite or math.isfinite(number)) and accepts(number)):
         raise ValueError(f"{name}: expected {expected}, got {number}")
     return number
 

@@ -25,6 +25,19 @@ class Engine(Protocol):
     def step(self, grads: Grads) -> None:
         """Update all parameters, or raise and change nothing."""
 
+    def step_with(
+        self,
+        grads: Grads,
+        *,
+        loss_scale: float,
+        max_norm: float | None,
+        clip_value: float,
+        on_nonfinite: str,
+        zero_grads: bool,
+    ) -> tuple[float | None, bool]:
+        """Do so with options; return the norm, if it was asked for, and whether it was skipped."""
+        ...
+
     def lookahead(self, momenta: list[float]) -> AbstractContextManager[None]:
         """Hold parameters ahead by their group's momentum times their velocity, for a block."""
         ...

@@ -20,6 +20,7 @@ from ._params import (
     require_distinct,
 )
 from ._state import Engine, States
+from ._step_options import StepResult, check_step_options
 from ._types import Array, Grads, Params
 
 
@@ -187,10 +188,23 @@ class Optimizer:
             self._bound = self._bound + bound
         self._watch.changed = True
 
-    def step(self, grads: Grads | None = None) -> None:
+    def step(
+        self,
+        grads: Grads | None = None,
+        *,
+        loss_scale: float | None = None,
+        max_norm: float | None = None,
+        clip_value: float | None = None,
+        on_nonfinite: str = "propagate",
+        zero_grads: bool = False,
+    ) -> StepResult | None:
         """Update all parameters in place.
 
-        A step happens whole or, when it raises, not at all.
+        A step happens whole or, when it raises, not at all. What it does to gradients first, it
+        does as it reads them, in this order and without writing them: divide by the loss scale,
+        find the norm, scale down to ``max_norm``, cut off at ``clip_value``; weight decay and the
+        rule follow. The division and the scaling are one multiplication, by a number that is
+        rounded once to the dtype of the arrays.
 
         Parameters
         ----------
@@ -199,15 +213,38 @@ class Optimizer:
             parameter's shape and dtype, C-contiguous and aligned, that shares no memory with a
             parameter or the state; or None, which leaves the parameter and its state as they are.
             Not given where gradients are bound to the optimizer.
+        loss_scale : float, optional
+            Gradients are those of a loss times this number, > 0: they count as divided by it.
+        max_norm : float, optional
+            If the L2 norm of all gradients of all groups together is larger than this, > 0, they
+            count as scaled down to it, as by `torch.nn.utils.clip_grad_norm_`. With ``math.inf``
+            the norm is only found.
+        clip_value : float, optional
+            Elements of gradients count as no larger than this in magnitude, > 0.
+        on_nonfinite : {"propagate", "skip", "raise"}, default "propagate"
+            What to do where an element of a gradient is infinite or NaN: go on; update nothing, and
+            not count the step; or raise FloatingPointError.
+        zero_grads : bool, default False
+            Fill the gradients with zeros behind the update, also where it is skipped.
+
+        Returns
+        -------
+        None or StepResult
+            None without any of these options, else the gradients' norm, if ``max_norm`` was given,
+            and whether the step was skipped.
 
         Raises
         ------
         TypeError
-            If a gradient is not an array of the parameter's dtype.
+            If a gradient is not an array of the parameter's dtype, or an option is of another type.
         ValueError
             If a gradient is missing or too many, has another shape or a layout that the kernels
             can't read, or overlaps memory that the step writes; if a parameter can no longer be
-            updated in place; if hyperparameters assigned since the last step don't fit each other.
+            updated in place; if hyperparameters assigned since the last step don't fit each other;
+            if an option is out of range; with ``zero_grads``, if a gradient is read-only or
+            overlaps another.
+        FloatingPointError
+            With ``on_nonfinite="raise"``, if an element of a gradient is not finite.
         RuntimeError
             If the parameters are elsewhere, inside ``with opt.lookahead()``.
 
@@ -219,12 +256,25 @@ class Optimizer:
         >>> opt.step([np.array([2.0, 4.0]), None])
         >>> params
         [array([0., 0.]), array([3.])]
+        >>> opt.step([np.array([np.nan, 1.0]), None], on_nonfinite="skip")
+        StepResult(grad_norm=None, skipped=True)
         """
         if self._watch.changed:
             self._configure()
         if self._bound is not None:
             grads = self._bound_gradients(grads)
-        self._engine.step(grads)  # type: ignore[arg-type]  # it refuses None
+        if (
+            loss_scale is None
+            and max_norm is None
+            and clip_value is None
+            and on_nonfinite == "propagate"
+            and zero_grads is False
+        ):
+            self._engine.step(grads)  # type: ignore[arg-type]  # it refuses None
+            return None
+        options = check_step_options(loss_scale, max_norm, clip_value, on_nonfinite, zero_grads)
+        norm, skipped = self._engine.step_with(grads, **options._asdict())  # type: ignore[arg-type]
+        return StepResult(norm, skipped)
 
     def _bound_gradients(self, grads: Grads | None) -> list[Array | None]:
         if grads is not None:

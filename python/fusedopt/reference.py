@@ -95,6 +95,38 @@ class _NumPyEngine:
                 p[...] = origin
 
     def step(self, grads: Grads) -> None:
+        self._update_all(self._in_order(grads))
+
+    def step_with(
+        self,
+        grads: Grads,
+        *,
+        loss_scale: float,
+        max_norm: float | None,
+        clip_value: float,
+        on_nonfinite: str,
+        zero_grads: bool,
+    ) -> tuple[float | None, bool]:
+        in_order = self._in_order(grads)
+        given = [g for g in in_order if g is not None]
+        skipped = on_nonfinite != "propagate" and not all(np.isfinite(g).all() for g in given)
+        if skipped and on_nonfinite == "raise":
+            raise FloatingPointError("grads: not finite; nothing was updated")
+        scale, norm = 1 / loss_scale, None
+        if max_norm is not None:
+            norm = _norm(given) / loss_scale
+            coefficient = max_norm / (norm + 1e-6)
+            scale = (1.0 if coefficient > 1 else coefficient) / loss_scale
+        if not skipped:
+            self._update_all(
+                [None if g is None else _scaled(g, scale, clip_value) for g in in_order]
+            )
+        if zero_grads:
+            for g in given:
+                g[...] = 0
+        return norm, skipped
+
+    def _in_order(self, grads: Grads) -> list[Array | None]:
         if self._ahead:
             raise RuntimeError("step(): not inside lookahead(), where the parameters are elsewhere")
         in_order = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
@@ -105,15 +137,49 @@ class _NumPyEngine:
                 raise ValueError(
                     f"grads[{i}]: expected {p.dtype} {p.shape}, got {g.dtype} {g.shape}"
                 )
+        return in_order
+
+    def _update_all(self, grads: list[Array | None]) -> None:
         hyper = [g.values_at(self.completed_steps) for g in self._optimizer.param_groups]
         with np.errstate(all="ignore"):
-            for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
+            for i, (p, g) in enumerate(zip(self._params, grads, strict=True)):
                 if g is not None:
                     self.step_counts[i] += 1
                     t = int(self.step_counts[i])
                     k = self._groups[i]
                     self._optimizer._update(p, g, self._states[i], t, self._rules[k], **hyper[k])
         self.completed_steps += 1
+
+
+def _scaled(g: Array, scale: float, clip_value: float) -> Array:
+    """Return what a gradient counts as."""
+    T = g.dtype.type
+    with np.errstate(all="ignore"):
+        return np.clip(T(scale) * g, T(-clip_value), T(clip_value))
+
+
+def _norm(grads: list[Array]) -> float:
+    """Return the L2 norm of all gradients together, summed in float64, array by array."""
+    total = 0.0
+    with np.errstate(all="ignore"):
+        for g in grads:
+            total = total + _sum_of_squares(g.astype(np.float64).ravel())
+    return math.sqrt(total)
+
+
+def _sum_of_squares(g: Array) -> float:
+    """Return the sum over blocks of 8192 elements, in each in 16 lanes that are added by halves."""
+    total = 0.0
+    for start in range(0, g.size, 8192):
+        block = g[start : start + 8192]
+        lanes = np.zeros(16)
+        for at in range(0, block.size, 16):
+            row = block[at : at + 16]
+            lanes[: row.size] += row * row
+        for width in (8, 4, 2, 1):
+            lanes[:width] += lanes[width : 2 * width]
+        total = total + float(lanes[0])
+    return total
 
 
 class SGD(_InNumPy, sgd.SGD):
