@@ -40,8 +40,9 @@ void Stepper::add_group(const py::list& params, const py::object& names) {
 }
 
 void Stepper::configure(std::size_t group, std::string_view rule, const py::dict& hyperparameters) {
-  Group& g = groups_.at(group);
   const ConfiguredRule next(rule, hyperparameters);
+  const std::scoped_lock lock(mutex_);  // a step on another thread may read what this writes
+  Group& g = groups_.at(group);
   for (std::size_t i = g.first; i < g.last; ++i) next.require_finite(parameters_[i].dtype);
   g.states = states_.select(next.info->states);
   plan_is_regular_ = plan_is_regular_ && next.info == g.rule.info;
@@ -65,16 +66,18 @@ void Stepper::step(py::handle grads) {
 }
 
 py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
-  const py::object in_order = as_list_or_tuple(grads, parameters_.names());
-  std::vector<py::object> kept;
+  // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
+  // list may be another.
+  py::tuple in_order;
+  const py::object given = as_list_or_tuple(grads, parameters_.names());
   const std::scoped_lock lock(mutex_);
   require_not_ahead("step()");
+  in_order = py::tuple(given);
   PyObject* const* items = items_of(in_order, parameters_.names());
   const bool repeats = prepare(items);
   if (options.zero_grads) require_zeroable(items);
   GradientScan scan;
   if (options.scans()) fill(scan, items);
-  kept = keep(items);
   // From here on nothing can fail but by what gradients hold.
   bool moves = true;
   double norm = 0;
@@ -93,7 +96,7 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   if (moves) {
     count_step(items, repeats);
   } else if (options.on_nonfinite == OnNonfinite::raise) {
-    throw_nonfinite(scan, items);
+    throw_nonfinite(scan);
   } else if (options.zero_grads) {
     plan_.zero_gradients();
   }
@@ -140,11 +143,11 @@ void Stepper::fill(GradientScan& scan, PyObject* const* grads) const {
   scan.prepare();
 }
 
-void Stepper::throw_nonfinite(const GradientScan& scan, PyObject* const* grads) const {
+void Stepper::throw_nonfinite(const GradientScan& scan) const {
   std::string found;
   int more = 0;
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (grads[i] == Py_None || scan.nonfinite(i) == 0) continue;
+    if (scan.nonfinite(i) == 0) continue;
     if (found.size() > 200) {
       ++more;
       continue;

@@ -70,7 +70,7 @@ class Stepper {
   bool prepare(PyObject* const* grads);
   void require_zeroable(PyObject* const* grads);
   void fill(GradientScan& scan, PyObject* const* grads) const;
-  [[noreturn]] void throw_nonfinite(const GradientScan& scan, PyObject* const* grads) const;
+  [[noreturn]] void throw_nonfinite(const GradientScan& scan) const;
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
   template <typename IsUpdated>
