@@ -7,7 +7,7 @@ import pytest
 
 import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
-from fusedopt import reference
+from fusedopt import _core, reference
 
 SHAPES = [(3, 5), 257, 0, 1000, (), 8193]
 STEPS = 12
@@ -338,6 +338,99 @@ def test_without_bound_gradients() -> None:
         opt.zero_grad()
     with pytest.raises(TypeError, match="^grads: expected a list of arrays, got None"):
         opt.step()
+
+
+def test_a_group_that_was_refused_leaves_no_trace() -> None:
+    """Not in what the next step reads: it had kept the groups' old place in memory."""
+    for optimizer in (fusedopt.SGD, fusedopt.Adam):
+        p, g = np.ones(4), np.ones(4)
+        opt = optimizer([p], lr=0.5)
+        for _ in range(2):
+            opt.step([g])
+        for _ in range(20):
+            with pytest.raises(ValueError, match="overlaps"):
+                opt.add_param_group({"params": [p[:2]]})
+        opt.param_groups[0]["lr"] = 0.0
+        before = p.copy()
+        opt.step([g])
+        np.testing.assert_array_equal(p, before)
+
+
+def test_parameters_without_hyperparameters_are_not_stepped() -> None:
+    """Which a schedule, or another thread, can see between the two."""
+    p, q = np.ones(3), np.ones(3)
+    errors: list[str] = []
+
+    def lr(step: int) -> float:
+        if len(opt.param_groups) == 2:
+            try:
+                opt.step([np.ones(3), np.ones(3)])
+            except RuntimeError as error:
+                errors.append(str(error))
+        return 0.1
+
+    opt = fusedopt.SGD([p], lr=0.5)
+    opt.param_groups[0]["lr"] = lr
+    opt.add_param_group({"params": [q], "lr": 0.5})
+    opt.step([np.ones(3), np.ones(3)])
+    assert any("parameters were just added" in error for error in errors)
+    native = _core.Stepper()
+    native.add_group([np.ones(3)], None)
+    with pytest.raises(RuntimeError, match=r"^step\(\): parameters were just added"):
+        native.step([np.ones(3)])
+
+
+def test_bound_gradients_are_checked_when_they_are_bound() -> None:
+    p = np.ones(3)
+    bad: list[tuple[Any, type[Exception], str]] = [
+        ([p], ValueError, r"grads\[0\] overlaps params\[0\] in memory"),
+        ([1], TypeError, r"grads\[0\]: expected a NumPy array, got int"),
+        ([np.ones(4)], ValueError, r"grads\[0\]: expected shape \(3,\)"),
+        ([np.ones(3, np.float32)], TypeError, r"grads\[0\]: expected dtype float64"),
+    ]
+    for grads, error, text in bad:
+        with pytest.raises(error, match=f"^{text}"):
+            fusedopt.SGD([p], grads=grads)
+    first, second = np.ones(3), np.ones(2)
+    second.flags.writeable = False
+    opt = fusedopt.SGD([p, np.ones(2)], grads=[first, second])
+    with pytest.raises(ValueError, match=r"^grads\[1\]: expected a writeable array, got a read"):
+        opt.zero_grad()
+    assert first.all()
+
+
+def test_an_empty_optimizer_takes_either_kind_of_names() -> None:
+    for empty in ([], {}):
+        for name in (list, dict):
+            opt = fusedopt.SGD(empty, lr=0.5)
+            for key in "ab":
+                p = np.ones(2)
+                opt.add_param_group({"params": [p] if name is list else {key: p}})
+                opt.add_param_group({"params": []})
+            opt.step([np.ones(2), np.ones(2)])
+            assert list(opt.state) == ([0, 1] if name is list else ["a", "b"])
+
+
+def test_errors_of_schedules_come_as_they_are() -> None:
+    class OddError(ValueError):
+        def __init__(self, one: int, two: int) -> None:
+            super().__init__(f"{one} and {two}")
+
+    def lr(step: int) -> float:
+        raise OddError(1, 2)
+
+    opt = fusedopt.SGD([{"params": [np.ones(2)]}, {"params": [np.ones(3)]}])
+    opt.param_groups[1]["lr"] = lr
+    with pytest.raises(OddError, match="^1 and 2$"):
+        opt.step([np.ones(2), np.ones(3)])
+
+
+def test_a_group_added_between_lookahead_and_its_block() -> None:
+    opt = fusedopt.SGD([np.ones(2)], momentum=0.9, velocity=True)
+    block = opt.lookahead()
+    opt.add_param_group({"params": [np.ones(3)]})
+    with pytest.raises(RuntimeError, match=r"^lookahead\(\): parameters were added since"), block:
+        pass
 
 
 def test_lookahead_with_groups() -> None:

@@ -57,6 +57,17 @@ def test_it_never_becomes_infinite() -> None:
     assert math.isfinite(scaler.scale)
 
 
+def test_its_inverse_stays_finite() -> None:
+    scaler = LossScaler(init_scale=1.0)
+    for _ in range(2000):
+        scaler.update(SKIPPED)
+    assert scaler.scale == 2.0**-126
+    p = np.zeros(3, np.float32)
+    opt = fusedopt.SGD([p], lr=1.0)
+    opt.step([np.zeros(3, np.float32)], loss_scale=scaler.scale)
+    assert (p == 0).all()
+
+
 def test_a_copy_goes_on_by_itself() -> None:
     scaler = LossScaler(growth_interval=2)
     scaler.update(FINE)

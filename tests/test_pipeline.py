@@ -329,3 +329,47 @@ def test_the_list_of_gradients_may_change_while_the_step_runs() -> None:
     assert opt.completed_steps == taken
     for p in params:
         np.testing.assert_array_equal(p, np.full(n, q[0]))
+
+
+@every_dtype
+def test_state_of_a_step_that_did_not_move_never_was(dtype: type) -> None:
+    """Not even when hyperparameters change before the next one."""
+    params = random_arrays(0, dtype, [100, 30_001])
+    good, bad = random_arrays(1, dtype, [100, 30_001]), random_arrays(1, dtype, [100, 30_001])
+    bad[0][7] = np.inf
+    ours = fusedopt.RMSprop(params, lr=0.01)
+    theirs = reference.RMSprop(copies(params), lr=0.01)
+    for opt in (ours, theirs):
+        assert opt.step(bad, on_nonfinite="skip") == StepResult(None, True)
+        opt.param_groups[0]["initial_square_avg"] = 1.0
+        opt.step(good)
+        opt.param_groups[0]["centered"] = True
+        with pytest.raises(FloatingPointError):
+            opt.step(bad, on_nonfinite="raise", max_norm=1.0)
+        assert list(opt.state[0]) == ["step", "square_avg"]
+        opt.param_groups[0].update(centered=False, momentum=0.9)
+        opt.step(good, zero_grads=False, clip_value=0.1)
+        opt.step(good)
+    assert_same(ours, theirs)
+
+
+def test_skipped_steps_hold_no_memory() -> None:
+    """As the first steps of a loss scale that is too large: they made state for nothing."""
+    code = """
+import resource, numpy as np, fusedopt
+p, g = np.zeros(4_000_000, np.float32), np.full(4_000_000, np.inf, np.float32)
+opt = fusedopt.Adam([p])
+opt.step([g], on_nonfinite="skip")
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+for _ in range(200):
+    opt.step([g], on_nonfinite="skip", zero_grads=False)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000)
+"""
+    assert output_of(code) == "True"
+
+
+def test_an_infinite_maximum_only_finds_the_norm() -> None:
+    p, g = np.zeros(3), np.array([1e200, 1.0, 0.0])
+    opt = fusedopt.SGD([p], lr=1.0)
+    assert opt.step([g], max_norm=math.inf) == StepResult(math.inf, False)
+    np.testing.assert_array_equal(p, -g)

@@ -33,7 +33,7 @@ std::string compiler() {
 
 // A block in which parameters are ahead. Native, so that no signal's handler, as that of Ctrl-C,
 // can run between a move and what the with statement knows of it.
-struct Lookahead {
+struct LookaheadBlock {
   py::object stepper;
   std::vector<double> momenta;
 
@@ -111,15 +111,16 @@ PYBIND11_MODULE(_core, module) {
 
   // As the stub has it: there is nothing static to guard.
   const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
-  py::class_<Lookahead>(module, "Lookahead", py::is_final(), plain)
-      .def("__enter__", &Lookahead::enter)
-      .def("__exit__", &Lookahead::exit);
+  py::class_<LookaheadBlock>(module, "Lookahead", py::is_final(), plain)
+      .def("__enter__", &LookaheadBlock::enter)
+      .def("__exit__", &LookaheadBlock::exit);
   py::class_<Stepper>(module, "Stepper", py::is_final(), plain)
       .def(py::init<>())
       .def("add_group", &Stepper::add_group, py::arg("params"), py::arg("names"))
       .def("configure", &Stepper::configure, py::arg("group"), py::arg("rule"),
            py::arg("hyperparameters"))
       .def("step", &Stepper::step, py::arg("grads"))
+      .def("check", &Stepper::check, py::arg("grads"))
       .def(
           "step_with",
           [](Stepper& self, py::handle grads, double loss_scale, std::optional<double> max_norm,
@@ -135,7 +136,7 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "lookahead",
           [](py::object self, std::vector<double> momenta) {
-            return Lookahead{std::move(self), std::move(momenta)};
+            return LookaheadBlock{std::move(self), std::move(momenta)};
           },
           py::arg("momenta"))
       // Also for protocols 0 and 1, which would try to make one without its arguments.

@@ -80,6 +80,14 @@ void States::add(const Missing& missing, Parameters& parameters) noexcept {
   }
 }
 
+void States::remove(const Missing& missing, Parameters& parameters) noexcept {
+  for (const auto& [k, i, initial] : missing.places) {
+    all_[k].data[i] = nullptr;
+    all_[k].owners[i].reset();
+    parameters[i].fresh = false;
+  }
+}
+
 py::dict States::of(std::size_t parameter, DType dtype, Shape shape) const {
   py::dict arrays;
   for (const State& s : all_) {

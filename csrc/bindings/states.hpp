@@ -45,6 +45,8 @@ class States {
                     PyObject* const* grads) const;
   // Makes them, and marks their parameters as fresh. Can't fail.
   void add(const Missing& missing, Parameters& parameters) noexcept;
+  // Unmakes them.
+  void remove(const Missing& missing, Parameters& parameters) noexcept;
 
   // All that a parameter has, by name.
   py::dict of(std::size_t parameter, DType dtype, Shape shape) const;

@@ -21,7 +21,7 @@ struct StepOptions {
   // What gradients are multiplied by, given the norm of what they count as. The coefficient is that
   // of torch.nn.utils.clip_grad_norm_; NaN stays.
   double gradient_scale(double norm) const {
-    if (!max_norm) return 1 / loss_scale;
+    if (!max_norm || *max_norm == HUGE_VAL) return 1 / loss_scale;
     const double coefficient = *max_norm / (norm + 1e-6);
     return (coefficient > 1 ? 1 : coefficient) / loss_scale;
   }

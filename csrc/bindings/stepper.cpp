@@ -4,6 +4,7 @@
 #include <mutex>
 #include <stdexcept>
 #include <string>
+#include <utility>
 
 namespace fusedopt {
 namespace {
@@ -14,8 +15,9 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
 
 void Stepper::add_group(const py::list& params, const py::object& names) {
   const std::scoped_lock lock(mutex_);
-  require_not_ahead("add_param_group()");
+  lookahead_.require_none("add_param_group()");
   const std::size_t before = parameters_.count();
+  plan_is_regular_ = false;  // it refers to groups, which may move, even where this fails
   parameters_.add(params, names);
   try {
     const std::size_t count = parameters_.count();
@@ -36,7 +38,6 @@ void Stepper::add_group(const py::list& params, const py::object& names) {
     states_.resize(before);
     throw;
   }
-  plan_is_regular_ = false;
 }
 
 void Stepper::configure(std::size_t group, std::string_view rule, const py::dict& hyperparameters) {
@@ -55,9 +56,10 @@ void Stepper::step(py::handle grads) {
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
-  require_not_ahead("step()");
+  lookahead_.require_none("step()");
   PyObject* const* items = items_of(in_order, parameters_.names());
-  const bool repeats = prepare(items);
+  States::Missing made;
+  const bool repeats = prepare(items, made);
   kept = keep(items);
   // From here on nothing can fail.
   count_step(items, repeats);
@@ -71,11 +73,12 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   py::tuple in_order;
   const py::object given = as_list_or_tuple(grads, parameters_.names());
   const std::scoped_lock lock(mutex_);
-  require_not_ahead("step()");
+  lookahead_.require_none("step()");
   in_order = py::tuple(given);
   PyObject* const* items = items_of(in_order, parameters_.names());
-  const bool repeats = prepare(items);
   if (options.zero_grads) require_zeroable(items);
+  States::Missing made;
+  const bool repeats = prepare(items, made);
   GradientScan scan;
   if (options.scans()) fill(scan, items);
   // From here on nothing can fail but by what gradients hold.
@@ -88,30 +91,42 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
       moves = options.on_nonfinite == OnNonfinite::propagate || scan.nonfinite() == 0;
     }
     if (!moves) return;
-    plan_.fold(options.gradient_scale(norm), options.clip_value);
-    plan_.run(&Kernel::update, options.zero_grads ? Plan::Gradients::zero : Plan::Gradients::keep);
+    // Where gradients are clipped they are multiplied before.
+    const GradientWork gradients{options.gradient_scale(norm), options.clip_value,
+                                 options.zero_grads};
+    plan_.fold(gradients.clips() ? 1 : gradients.scale);
+    plan_.run(&Kernel::update, gradients);
   });
-  // State that was made for this step is still fresh at the next one, which can't be like this one.
-  if (!moves) plan_is_regular_ = plan_is_regular_ && repeats;
   if (moves) {
     count_step(items, repeats);
-  } else if (options.on_nonfinite == OnNonfinite::raise) {
-    throw_nonfinite(scan);
-  } else if (options.zero_grads) {
-    plan_.zero_gradients();
+  } else {
+    if (options.zero_grads && options.on_nonfinite == OnNonfinite::skip) plan_.zero_gradients();
+    if (made.arena) {  // as if the step had never been
+      plan_is_regular_ = false;
+      states_.remove(made, parameters_);
+      writable_.remove(made.arena, parameters_);
+    }
+    if (options.on_nonfinite == OnNonfinite::raise) throw_nonfinite(scan);
   }
   return py::make_tuple(options.max_norm ? py::object(py::float_(norm)) : py::none(), !moves);
 }
 
-// Checks everything and lays out the work, with all state that it needs. Whether it is that of the
-// step before.
-bool Stepper::prepare(PyObject* const* items) {
+// Checks everything and lays out the work, with all state that it needs: `made`, if there was none.
+// Whether the work is that of the step before.
+bool Stepper::prepare(PyObject* const* items, States::Missing& made) {
   if (refresh(items)) return true;
   if (!gather(items)) {
-    make_missing_state(items);
+    make_missing_state(items, made);
     gather(items);
   }
   return false;
+}
+
+void Stepper::check(py::handle grads) {
+  const py::object in_order = as_list_or_tuple(grads, parameters_.names());
+  const std::scoped_lock lock(mutex_);
+  PyObject* const* items = items_of(in_order, parameters_.names());
+  if (!refresh(items)) gather(items);
 }
 
 // Throws unless gradients can be written, and none shares memory with another.
@@ -174,8 +189,7 @@ void Stepper::traffic(py::handle grads) {
 }
 
 // Either all state that the step needs is made, or none.
-void Stepper::make_missing_state(PyObject* const* grads) {
-  States::Missing missing;
+void Stepper::make_missing_state(PyObject* const* grads, States::Missing& missing) {
   for (const Group& g : groups_) {
     states_.find_missing(missing, g.rule, g.states, parameters_, g.first, g.last, grads);
   }
@@ -273,6 +287,11 @@ bool Stepper::gather(PyObject* const* grads) {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     while (i == group->last) ++group;
     const ConfiguredRule& rule = group->rule;
+    if (!rule.info) {
+      throw std::runtime_error(
+          "step(): parameters were just added, by another thread or a schedule, and their "
+          "hyperparameters aren't known yet");
+    }
     const Parameter& p = parameters_[i];
     Binding& binding = parameters_.bindings()[i];
     PyObject* grad = grads[i];
@@ -330,102 +349,33 @@ bool Stepper::gather(PyObject* const* grads) {
   return complete;
 }
 
-void Stepper::require_not_ahead(const char* action) const {
-  if (!is_ahead_) return;
-  throw std::runtime_error(std::string(action) +
-                           ": not inside lookahead(), where the parameters are elsewhere");
-}
-
 void Stepper::move_ahead(const std::vector<double>& momenta) {
   const std::scoped_lock lock(mutex_);
-  require_not_ahead("lookahead()");
-  const auto is_moved = [&](std::size_t i) { return velocity(i) != nullptr; };
+  lookahead_.require_none("lookahead()");
+  if (momenta.size() != groups_.size()) {
+    throw std::runtime_error("lookahead(): parameters were added since it was called");
+  }
+  std::vector<char*> velocities(parameters_.count());
+  std::vector<double> momentum_of(parameters_.count());
+  for (std::size_t k = 0; k < groups_.size(); ++k) {
+    const Group& g = groups_[k];
+    for (std::size_t i = g.first; i < g.last; ++i) {
+      velocities[i] = states_.data(g.states.at(0), i);
+      momentum_of[i] = momenta.at(k);
+    }
+  }
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (!parameters_.is_unchanged(i, is_moved(i))) {
-      find_parameters(is_moved);
+    if (!parameters_.is_unchanged(i, velocities[i] != nullptr)) {
+      find_parameters([&](std::size_t k) { return velocities[k] != nullptr; });
       break;
     }
   }
-  std::size_t bytes = 0;
-  origins_.resize(parameters_.count());
-  for (std::size_t i = 0; i < origins_.size(); ++i) {
-    if (is_moved(i) && !origins_[i]) bytes += Arena::room(parameters_[i].bytes());
-  }
-  if (bytes > 0) {
-    origin_arenas_.push_back(allocate_arena(bytes, "a copy of the parameters"));
-    for (std::size_t i = 0; i < origins_.size(); ++i) {
-      if (!is_moved(i) || origins_[i]) continue;
-      const Parameter& p = parameters_[i];
-      origins_[i] = origin_arenas_.back()->take(p.bytes(), data_of(p.array), 2);
-    }
-  }
-  const Plan plan = plan_lookahead(momenta, false, is_moved);
-  is_ahead_ = true;
-  run_for(plan.elements(), [&] { plan.run(&Kernel::update); });
+  lookahead_.move_ahead(parameters_, std::move(velocities), momentum_of);
 }
 
 void Stepper::move_back() {
   const std::scoped_lock lock(mutex_);
-  if (!is_ahead_) return;
-  // It may have been frozen or reshaped since: what counts is that the memory is there.
-  std::optional<std::size_t> lost;
-  const auto is_moved = [&](std::size_t i) {
-    if (!velocity(i)) return false;
-    const Parameter& p = parameters_[i];
-    PyArrayObject* array = as_array(p.array);
-    const bool is_there = PyArray_BYTES(array) == parameters_.bindings()[i].data;
-    const bool is_same = has_type(array, numpy_type(p.dtype)) && PyArray_SIZE(array) == p.size &&
-                         has_flags(array, is_there ? Access::read : Access::update);
-    if (!is_same) lost = i;
-    return is_same;
-  };
-  const Plan plan = plan_lookahead(std::vector<double>(groups_.size()), true, is_moved);
-  run_for(plan.elements(), [&] { plan.run(&Kernel::update); });
-  is_ahead_ = false;
-  if (lost) {
-    throw py::value_error(
-        parameters_.names().label("params", *lost).text() +
-        ": can't be put back from where lookahead() moved it, as it was resized or "
-        "replaced inside; all others are back");
-  }
-}
-
-// The work of moving all parameters that are to be moved ahead, or back.
-template <typename IsMoved>
-Plan Stepper::plan_lookahead(const std::vector<double>& momenta, bool back,
-                             const IsMoved& is_moved) const {
-  Plan plan;
-  std::vector<ConfiguredRule> rules;  // which the plan reads when it is folded
-  rules.reserve(groups_.size());
-  for (std::size_t k = 0; k < groups_.size(); ++k) {
-    const Group& g = groups_[k];
-    py::dict hyperparameters;
-    hyperparameters["momentum"] = momenta.at(k);
-    hyperparameters["back"] = back ? 1.0 : 0.0;
-    const ConfiguredRule& rule = rules.emplace_back("lookahead", hyperparameters);
-    std::size_t coefficients[dtype_count];
-    for (int d = 0; d < dtype_count; ++d) {
-      coefficients[d] =
-          plan.add_coefficients(rule.kernel(DType(d)), rule.hyperparameters.data(), 1, false);
-    }
-    for (std::size_t i = g.first; i < g.last; ++i) {
-      if (!is_moved(i)) continue;
-      const Parameter& p = parameters_[i];
-      Piece& piece =
-          plan.add(rule.kernel(p.dtype), coefficients[static_cast<int>(p.dtype)], p.size);
-      piece.streams[0] = data_of(p.array);
-      piece.streams[2] = velocity(i);
-      piece.streams[3] = origins_[i];
-    }
-  }
-  plan.fold();
-  return plan;
-}
-
-// Of a parameter whose rule is one with a velocity; null before its first step.
-char* Stepper::velocity(std::size_t i) const {
-  const auto group = std::ranges::find_if(groups_, [i](const Group& g) { return i < g.last; });
-  return group->states.empty() ? nullptr : states_.data(group->states[0], i);
+  lookahead_.move_back(parameters_);
 }
 
 // Whether all of a parameter's arrays but the gradient lie behind those of the one before.

@@ -3,9 +3,9 @@
 #pragma once
 
 #include <memory>
-#include <optional>
 #include <vector>
 
+#include "bindings/lookahead.hpp"
 #include "bindings/parameters.hpp"
 #include "bindings/rules.hpp"
 #include "bindings/states.hpp"
@@ -34,6 +34,9 @@ class Stepper {
   // The same with options. Returns the gradients' norm, if it was asked for, and whether nothing
   // was updated because an element isn't finite.
   py::tuple step_with(py::handle grads, const StepOptions& options);
+
+  // Throws where a step with these gradients would.
+  void check(py::handle grads);
 
   // Loads and stores what step() would, over the same pieces on the same threads, and changes
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
@@ -67,7 +70,7 @@ class Stepper {
     Folded folded[dtype_count];
   };
 
-  bool prepare(PyObject* const* grads);
+  bool prepare(PyObject* const* grads, States::Missing& made);
   void require_zeroable(PyObject* const* grads);
   void fill(GradientScan& scan, PyObject* const* grads) const;
   [[noreturn]] void throw_nonfinite(const GradientScan& scan) const;
@@ -76,11 +79,7 @@ class Stepper {
   template <typename IsUpdated>
   void find_parameters(const IsUpdated& is_updated);
   bool follows_previous(const Group& group, std::size_t i) const;
-  void make_missing_state(PyObject* const* grads);
-  void require_not_ahead(const char* action) const;
-  template <typename IsMoved>
-  Plan plan_lookahead(const std::vector<double>& momenta, bool back, const IsMoved& is_moved) const;
-  char* velocity(std::size_t i) const;
+  void make_missing_state(PyObject* const* grads, States::Missing& missing);
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads, bool repeats);
 
@@ -91,9 +90,7 @@ class Stepper {
   std::int64_t* steps_ = nullptr;
   std::int64_t completed_steps_ = 0;
 
-  bool is_ahead_ = false;
-  std::vector<void*> origins_;  // room for what parameters were before they were moved
-  std::vector<std::shared_ptr<Arena>> origin_arenas_;
+  Lookahead lookahead_;
 
   std::vector<Group> groups_;
   Plan plan_;

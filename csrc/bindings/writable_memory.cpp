@@ -44,6 +44,11 @@ void WritableMemory::add(std::shared_ptr<Arena> arena, Parameters& parameters) {
   }
 }
 
+void WritableMemory::remove(const std::shared_ptr<Arena>& arena, Parameters& parameters) {
+  std::erase(arenas_, arena);
+  find(parameters);
+}
+
 std::optional<std::size_t> WritableMemory::find_overlap(const Parameter& parameter,
                                                         Binding& binding,
                                                         const void* gradient) const {

@@ -21,6 +21,7 @@ class WritableMemory {
   void find(Parameters& parameters);
   // Memory of state, too.
   void add(std::shared_ptr<Arena> arena, Parameters& parameters);
+  void remove(const std::shared_ptr<Arena>& arena, Parameters& parameters);
 
   // The owner of what a gradient of a parameter shares memory with: a parameter, by index, or a
   // larger number for state. If there is none, remembers the free stretch around it in the binding,

@@ -22,11 +22,11 @@ std::size_t Plan::add_coefficients(const Kernel& kernel, const double* hyperpara
   return coefficients_.size() - 1;
 }
 
-void Plan::fold(double gradient_scale, double clip_value) noexcept {
+void Plan::fold(double gradient_scale) noexcept {
   // Scalars don't depend on the caller's rounding mode, either, and none is flushed.
   const ScopedFloatMode mode(false);
   for (Folded& folded : coefficients_) {
-    const StepContext when{folded.step, folded.fresh, gradient_scale, clip_value};
+    const StepContext when{folded.step, folded.fresh, gradient_scale};
     folded.kernel->fold(folded.hyperparameters, when, folded.coefficients);
   }
 }
@@ -50,11 +50,11 @@ void Plan::extend_last(std::int64_t size) {
   pieces_.back().size += size;
 }
 
-void Plan::run(Loop Kernel::* loop, Gradients gradients) const noexcept {
+void Plan::run(Loop Kernel::* loop, const GradientWork& gradients) const noexcept {
   const Work work{loop, gradients};
   const bool is_small = elements_ < grid.serial_below.load(std::memory_order_relaxed);
   const int threads = is_small ? 1 : num_threads();
-  if (threads == 1 && gradients == Gradients::keep) {
+  if (threads == 1 && gradients.is_none()) {
     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
     std::size_t first = 0;
     for (const Batch& batch : batches_) {
@@ -77,7 +77,7 @@ void Plan::run(Loop Kernel::* loop, Gradients gradients) const noexcept {
                     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
                     const std::int64_t end = std::min(last * t.chunk, t.plan->elements_);
                     // What follows a loop is to find the gradients in the cache.
-                    const bool at_once = t.work.gradients == Gradients::keep;
+                    const bool at_once = t.work.gradients.is_none();
                     for (std::int64_t at = first * t.chunk; at < end;) {
                       const std::int64_t next = at_once ? end : std::min(at + t.chunk, end);
                       t.plan->run_range(t.work, at, next);
@@ -89,10 +89,33 @@ void Plan::run(Loop Kernel::* loop, Gradients gradients) const noexcept {
 
 void Plan::run_pieces(const Work& work, const Batch& batch, const Piece* first,
                       std::size_t count) const {
-  (batch.kernel->*work.loop)(coefficients_[batch.coefficients].coefficients, first,
-                             static_cast<std::int64_t>(count));
-  if (work.gradients == Gradients::keep) return;
+  if (work.gradients.clips()) {
+    for (const Piece* piece = first; piece != first + count; ++piece) {
+      run_clipped(work, batch, *piece);
+    }
+  } else {
+    (batch.kernel->*work.loop)(coefficients_[batch.coefficients].coefficients, first,
+                               static_cast<std::int64_t>(count));
+  }
+  if (!work.gradients.zero) return;
   for (const Piece* piece = first; piece != first + count; ++piece) zero(*batch.kernel, *piece);
+}
+
+void Plan::run_clipped(const Work& work, const Batch& batch, const Piece& piece) const {
+  const Kernel& kernel = *batch.kernel;
+  alignas(64) double buffer[clipped_at_once];  // of elements of any dtype
+  Piece part = piece;
+  for (std::int64_t at = 0; at < piece.size; at += clipped_at_once) {
+    part.size = std::min(clipped_at_once, piece.size - at);
+    kernel.clip(buffer, static_cast<const char*>(piece.streams[1]) + at * kernel.item_size,
+                part.size, work.gradients.scale, work.gradients.magnitude);
+    for (int k = 0; k < max_streams; ++k) {
+      if (!piece.streams[k]) continue;
+      part.streams[k] = static_cast<char*>(piece.streams[k]) + at * kernel.item_size;
+    }
+    part.streams[1] = buffer;
+    (kernel.*work.loop)(coefficients_[batch.coefficients].coefficients, &part, 1);
+  }
 }
 
 void Plan::zero_gradients() const noexcept {

@@ -18,6 +18,17 @@ struct Grid {
 };
 inline Grid grid;
 
+// What a run does with gradients besides: cuts off scale times each at a magnitude, before a kernel
+// reads it; and fills them with zeros behind it.
+struct GradientWork {
+  double scale = 1;
+  double magnitude = HUGE_VAL;
+  bool zero = false;
+
+  bool clips() const { return magnitude != HUGE_VAL; }
+  bool is_none() const { return !zero && !clips(); }
+};
+
 class Plan {
  public:
   void clear();
@@ -42,15 +53,12 @@ class Plan {
   // So that add_coefficients(), once for each of so many, allocates nothing.
   void reserve_coefficients(std::size_t count) { coefficients_.reserve(count); }
 
-  // Computes all coefficients: before each run, for gradients that are multiplied by a number, and
-  // of which larger elements than clip_value are cut.
-  void fold(double gradient_scale = 1, double clip_value = HUGE_VAL) noexcept;
+  // Computes all coefficients: before each run, for gradients that are multiplied by a number.
+  void fold(double gradient_scale = 1) noexcept;
 
-  enum class Gradients { keep, zero };
-  // Runs one loop of every kernel over all of its elements, and fills gradients with zeros behind
-  // it if it is to.
-  void run(Loop Kernel::* loop, Gradients gradients = Gradients::keep) const noexcept;
-  // Only that.
+  // Runs one loop of every kernel over all of its elements.
+  void run(Loop Kernel::* loop, const GradientWork& gradients = {}) const noexcept;
+  // Only fills gradients with zeros.
   void zero_gradients() const noexcept;
 
  private:
@@ -72,13 +80,19 @@ class Plan {
   // What a run does to each stretch of work.
   struct Work {
     Loop Kernel::* loop;
-    Gradients gradients;
+    GradientWork gradients;
   };
+
+  // Elements that are clipped into a buffer at a time.
+  static constexpr std::int64_t clipped_at_once = 4096;
 
   void run_range(const Work& work, std::int64_t at, std::int64_t end) const;
   static void zero(const Kernel& kernel, const Piece& piece);
   void run_pieces(const Work& work, const Batch& batch, const Piece* first,
                   std::size_t count) const;
+  // Not inlined: its buffer would be in the frame of every step.
+  [[gnu::noinline]] void run_clipped(const Work& work, const Batch& batch,
+                                     const Piece& piece) const;
 
   std::vector<Piece> pieces_;
   std::vector<std::int64_t> ends_;  // running total of the pieces' elements

@@ -1,4 +1,5 @@
-// What a step may have to know of gradients before it begins.
+// What a step may have to know of gradients before it begins, and clipping by value. That is no
+// part of the rules: most steps don't clip, and have no registers to spare for it.
 #pragma once
 
 #include "kernels/table.hpp"
@@ -36,6 +37,19 @@ std::int64_t count_nonfinite(const void* block, std::int64_t count) {
   std::int64_t found = 0;
   for (std::int64_t i = 0; i < count; ++i) found += !(g[i] - g[i] == T(0));
   return found;
+}
+
+// np.clip: NaN stays.
+template <typename T>
+void clip(void* clipped, const void* gradient, std::int64_t count, double scale, double magnitude) {
+  T* __restrict const result = static_cast<T*>(clipped);
+  const T* __restrict const g = static_cast<const T*>(gradient);
+  const T by = T(scale), limit = T(magnitude);
+  for (std::int64_t i = 0; i < count; ++i) {
+    T x = by * g[i];
+    x = x > limit ? limit : x;
+    result[i] = x < -limit ? -limit : x;
+  }
 }
 
 }  // namespace

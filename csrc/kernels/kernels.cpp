@@ -49,7 +49,7 @@ double initial(const double* hyperparameters, int state) {
 
 template <typename Rule, typename T>
 constexpr Kernel kernel() {
-  return {sizeof(T), &fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>};
+  return {sizeof(T), &fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>, &clip<T>};
 }
 
 template <typename Rule>

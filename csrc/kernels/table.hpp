@@ -35,6 +35,9 @@ struct Kernel {
   void (*fold)(const double* hyperparameters, const StepContext& when, Coefficients& folded);
   Loop update;
   Loop traffic;  // moves the same memory and changes nothing: what update is measured against
+  // Multiplies a gradient and cuts it off at a magnitude, into another array.
+  void (*clip)(void* clipped, const void* gradient, std::int64_t count, double scale,
+               double magnitude);
 };
 
 struct RuleInfo {

@@ -33,20 +33,13 @@ T maximum(T a, T b) {
 template <typename T>
 struct Objective {
   T scale;         // what the gradient is multiplied by; negative to maximize
-  T clip;          // the largest magnitude of its elements then
   T weight_decay;  // added to the gradient
   T keep;          // what the other form leaves of a parameter
 
   // Without decay p must not enter at all: 0 * inf is NaN.
   T gradient(T g, T p) const {
-    g = clipped(scale * g);
+    g = scale * g;
     return weight_decay != T(0) ? g + weight_decay * p : g;
-  }
-
-  // np.clip: NaN stays.
-  T clipped(T g) const {
-    g = g > clip ? clip : g;
-    return g < -clip ? -clip : g;
   }
 
   T decayed(T p) const { return keep * p; }
@@ -56,7 +49,6 @@ template <typename T, typename Hyper>
 Objective<T> objective(const Hyper& h, const StepContext& when) {
   const bool decoupled = h.decoupled_weight_decay != 0;
   return {.scale = T(h.maximize != 0 ? -when.gradient_scale : when.gradient_scale),
-          .clip = T(when.clip_value),
           .weight_decay = T(decoupled ? 0 : h.weight_decay),
           .keep = T(decoupled ? 1 - h.lr * h.weight_decay : 1)};
 }

@@ -2,8 +2,6 @@
 // data, the same for every instruction set.
 #pragma once
 
-#include <math.h>
-
 #include <cstdint>
 
 namespace fusedopt {
@@ -18,13 +16,12 @@ struct Names {
 };
 
 // When and how a parameter is updated: which of its steps this is, counted from 1; whether state it
-// needs was made for this step, so that it holds nothing learnt yet; what its gradient is
-// multiplied by; and the largest magnitude that an element of it may have then.
+// needs was made for this step, so that it holds nothing learnt yet; and what its gradient is
+// multiplied by.
 struct StepContext {
   std::int64_t step;
   bool fresh;
   double gradient_scale = 1;
-  double clip_value = HUGE_VAL;
 };
 
 }  // namespace fusedopt

@@ -27,8 +27,9 @@ def read_groups(params: Any) -> list[GroupSpec]:
     items = _as_list(params)
     if items and all(isinstance(item, Mapping) for item in items):
         groups = [read_group(item) for item in items]
-        for group in groups[1:]:
-            require_alike(groups[0].names, group.names)
+        filled = [group for group in groups if group.arrays]
+        for group in filled[1:]:
+            require_alike(filled[0].names, group.names)
         require_distinct(name for group in groups for name in group.names or ())
         return groups
     return [read_arrays(items, {})]

@@ -25,6 +25,9 @@ class Engine(Protocol):
     def step(self, grads: Grads) -> None:
         """Update all parameters, or raise and change nothing."""
 
+    def check(self, grads: Grads) -> None:
+        """Raise what a step with these gradients would."""
+
     def step_with(
         self,
         grads: Grads,

@@ -87,11 +87,12 @@ class LossScaler:
                 f"returned, got {type(result).__name__}"
             )
         if result.skipped:
-            self._scale *= self._backoff_factor
+            # Its inverse, what gradients are multiplied by, stays finite in float32.
+            self._scale = max(self._scale * self._backoff_factor, min(self._scale, 2.0**-126))
             self._growth_tracker = 0
             return
         self._growth_tracker += 1
-        if self._growth_tracker == self._growth_interval:
+        if self._growth_tracker >= self._growth_interval:
             grown = self._scale * self._growth_factor
             if grown != float("inf"):
                 self._scale = grown
@@ -115,6 +116,8 @@ class LossScaler:
         TypeError, ValueError
             If a key is missing or unknown, or a value can't be; nothing has changed then.
         """
+        if not isinstance(state, Mapping):
+            raise TypeError(f"state: expected a dict, got {type(state).__name__}")
         expected = self.state_dict().keys()
         if state.keys() != expected:
             raise ValueError(f"state: expected the keys {list(expected)}, got {list(state)}")

@@ -64,17 +64,23 @@ class Optimizer:
         for spec in specs:
             self._add(spec, f"params[{len(self._groups)}]" if spec.overrides else "")
         count = len(self._states)
-        self._bound = None if grads is None else in_order(grads, self._names, count)
         self._configure()
+        self._bound = None if grads is None else in_order(grads, self._names, count)
+        if self._bound is not None:
+            self._engine.check(self._bound)
 
     def _add(self, spec: GroupSpec, label: str) -> None:
         values = {**self._defaults, **spec.overrides}
         group = ParamGroup(spec.arrays, self._checks, self._lasting, values, self._watch, label)
         self._rule(group.values_at(self.completed_steps), group.scheduled)
-        self._engine.add_group(spec.arrays, spec.names)
+        # The first arrays decide whether parameters have names; a group without any goes along.
+        if spec.arrays or not len(self._states):
+            names = spec.names
+        else:
+            names = None if self._names is None else ()
+        self._engine.add_group(spec.arrays, names)
         # From here on nothing can fail.
-        if spec.names is not None:
-            self._names = (self._names or ()) + spec.names
+        self._names = None if names is None else (self._names or ()) + names
         self._groups.append(group)
         self._states._extend(len(spec.arrays), self._names)
 
@@ -114,7 +120,7 @@ class Optimizer:
             self._engine.configure(k, *self._rule(values, scheduled))
         except BaseException as error:
             group._changed = True
-            if len(self._groups) == 1 or not isinstance(error, TypeError | ValueError):
+            if len(self._groups) == 1 or type(error) not in (TypeError, ValueError):
                 raise
             raise type(error)(f"param_groups[{k}]: {error}") from None
 
@@ -172,9 +178,8 @@ class Optimizer:
         [0.5, 0.1]
         """
         spec = read_group(group)
-        if self._groups:
-            alike = self._names if len(self._states) else spec.names
-            require_alike(alike, spec.names)
+        if len(self._states) and spec.arrays:
+            require_alike(self._names, spec.names)
         require_distinct((*(self._names or ()), *(spec.names or ())))
         if (grads is None) != (self._bound is None):
             raise ValueError(
@@ -289,6 +294,8 @@ class Optimizer:
         ------
         RuntimeError
             If no gradients are bound to it.
+        TypeError, ValueError
+            If one of them can't be a gradient any more, or is read-only.
 
         Examples
         --------
@@ -305,6 +312,11 @@ class Optimizer:
                 "zero_grad(): no gradients are bound to the optimizer; "
                 "give them as grads= when you make it"
             )
+        self._engine.check(self._bound)
+        for i, gradient in enumerate(self._bound):
+            if gradient is not None and not gradient.flags.writeable:
+                name = repr(self._names[i]) if self._names else i
+                raise ValueError(f"grads[{name}]: expected a writeable array, got a read-only one")
         for gradient in self._bound:
             if gradient is not None:
                 gradient.fill(0)

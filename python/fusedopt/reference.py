@@ -94,6 +94,9 @@ class _NumPyEngine:
             for p, origin in zip(self._params, origins, strict=True):
                 p[...] = origin
 
+    def check(self, grads: Grads) -> None:
+        self._in_order(grads)
+
     def step(self, grads: Grads) -> None:
         self._update_all(self._in_order(grads))
 
@@ -115,6 +118,7 @@ class _NumPyEngine:
         scale, norm = 1 / loss_scale, None
         if max_norm is not None:
             norm = _norm(given) / loss_scale
+        if norm is not None and max_norm is not None and max_norm != math.inf:
             coefficient = max_norm / (norm + 1e-6)
             scale = (1.0 if coefficient > 1 else coefficient) / loss_scale
         if not skipped:
