@@ -163,12 +163,12 @@ def test_gradients_that_are_no_list(grads: Any, named: bool) -> None:
     setup.expect(grads, TypeError, f"^grads: expected {expected}, got {type(grads).__name__}")
 
 
-def testnamed_gradients_for_nameless_parameters() -> None:
+def test_named_gradients_for_nameless_parameters() -> None:
     setup = Setup(ADAM, named=False)
     setup.expect(dict(enumerate(setup.grads)), TypeError, "grads: expected a list, as params was")
 
 
-def test_gradients_ofnamed_parameters_may_come_in_order() -> None:
+def test_gradients_of_named_parameters_may_come_in_order() -> None:
     setup = Setup(ADAM, named=True)
     setup.opt.step(tuple(setup.grads))
     assert (setup.opt.step_counts == [2] * 9 + [1]).all()

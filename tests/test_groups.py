@@ -1,5 +1,7 @@
 """Contract: parameters in groups, under names, with gradients given or bound."""
 
+import sys
+import threading
 from typing import Any
 
 import numpy as np
@@ -149,6 +151,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     ([("a", ONE, 1)], ValueError, "params: expected pairs of a name and an array, got 3 items"),
     ([(1, ONE)], TypeError, "params: expected str as names, got 1"),
     ([("a", ONE), ("a", np.ones(2))], ValueError, r"params\['a'\]: the name is given twice"),
+    ({"params": [ONE]}, TypeError, r"params: expected arrays by name, got a group; write \[{"),
     ([{"lr": 1}], ValueError, r"param_group: expected a dict with 'params', got keys \['lr'\]"),
     ([{"params": ONE}], TypeError, r"params: expected a list of arrays.*write \[array\]"),
     (
@@ -179,12 +182,12 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (
         [{"params": [ONE]}, {"params": [np.ones(2)], "lr": -1}],
         ValueError,
-        r"params\[1\]\['lr'\]: expected a finite number >= 0, got -1",
+        r"param_groups\[1\]\['lr'\]: expected a finite number >= 0, got -1",
     ),
     (
         [{"params": [ONE]}, {"params": [np.ones(2)], "beta": 1}],
         ValueError,
-        r"params\[1\]: beta: no such hyperparameter; there are lr, momentum",
+        r"param_groups\[1\]: beta: no such hyperparameter; there are lr, momentum",
     ),
 ]
 
@@ -302,7 +305,7 @@ def test_bound_gradients_in_groups() -> None:
     assert (gb == 0).all()
     with pytest.raises(ValueError, match="^grads: needed, as the optimizer has gradients bound"):
         opt.add_param_group({"params": [np.ones(1)]})
-    with pytest.raises(TypeError, match="^grads: expected none, as the optimizer has gradients"):
+    with pytest.raises(TypeError, match=r"^grads: expected step\(\) without gradients, as they"):
         opt.step([ga, gb])
     with pytest.raises(ValueError, match="^grads: expected None, as the optimizer has no grad"):
         fusedopt.SGD([a]).add_param_group({"params": [b]}, grads=[gb])
@@ -336,7 +339,9 @@ def test_without_bound_gradients() -> None:
     opt = fusedopt.SGD([np.ones(3)])
     with pytest.raises(RuntimeError, match=r"^zero_grad\(\): no gradients are bound"):
         opt.zero_grad()
-    with pytest.raises(TypeError, match="^grads: expected a list of arrays, got None"):
+    with pytest.raises(
+        TypeError, match="^grads: expected a list of arrays, got NoneType, and none were"
+    ):
         opt.step()
 
 
@@ -378,6 +383,28 @@ def test_parameters_without_hyperparameters_are_not_stepped() -> None:
     native.add_group([np.ones(3)], None)
     with pytest.raises(RuntimeError, match=r"^step\(\): parameters were just added"):
         native.step([np.ones(3)])
+
+
+def test_threads_that_add_groups_take_turns() -> None:
+    opt = fusedopt.SGD([np.zeros(1)], lr=0.0)
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+
+    def add(rate: float) -> None:
+        for _ in range(40):
+            opt.add_param_group({"params": [np.zeros(1)], "lr": rate})
+
+    threads = [threading.Thread(target=add, args=(float(rate),)) for rate in range(1, 5)]
+    try:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    opt.step([-np.ones(1)] * 161)
+    for group in opt.param_groups:
+        assert [p[0] for p in group["params"]] == [group["lr"]]
 
 
 def test_bound_gradients_are_checked_when_they_are_bound() -> None:

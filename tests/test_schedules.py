@@ -73,6 +73,9 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
     (lambda: piecewise([0], [1, 2]), ValueError, "boundaries: expected rising step counts from 1"),
     (lambda: piecewise([1.5], [1, 2]), TypeError, "boundaries: expected ints, got"),  # type: ignore[list-item]
     (lambda: piecewise([5], [1, "2"]), TypeError, r"values\[1\]: expected a finite number"),  # type: ignore[list-item]
+    (lambda: piecewise(10, [1]), TypeError, "boundaries: expected a list, got 10"),  # type: ignore[arg-type]
+    (lambda: piecewise([10], 1), TypeError, "values: expected a list, got 1"),  # type: ignore[arg-type]
+    (lambda: join(0.1, [3]), TypeError, "schedules: expected a list, got 0.1"),  # type: ignore[arg-type]
     (lambda: cosine_restarts(1, 5, mult=0), ValueError, "mult: expected 1 or more, got 0"),
     (lambda: one_cycle(1, 9, pct_start=2), ValueError, r"pct_start: expected a number in \[0, 1\]"),
     (lambda: one_cycle(1, 9, div_factor=0), ValueError, "div_factor: expected a number > 0"),
@@ -93,6 +96,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
 def test_what_is_no_schedule(make: Callable[[], Any], error: type[Exception], text: str) -> None:
     with pytest.raises(error, match=f"^{text}"):
         make()
+
+
+def test_another_class_of_the_same_name_takes_no_place() -> None:
+    type("cosine", (Schedule,), {"__call__": lambda self, step: 1.0})
+    assert Schedule.from_dict(cosine(0.1, steps=3).to_dict()) == cosine(0.1, steps=3)
 
 
 # Against torch and optax, over the whole range and beyond it.

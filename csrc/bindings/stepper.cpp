@@ -31,8 +31,9 @@ void Stepper::add_group(const py::list& params, const py::object& names) {
     Group& group = groups_.emplace_back();
     group.first = before;
     group.last = count;
-    steps_arena_ = arena;
+    const auto old = std::exchange(steps_arena_, arena);
     steps_ = steps;
+    if (old) writable_.remove(old, parameters_);
   } catch (...) {
     parameters_.truncate(before);
     states_.resize(before);

@@ -23,6 +23,8 @@ class GroupSpec:
 def read_groups(params: Any) -> list[GroupSpec]:
     """Return the groups that `params` means: several where it is a list of dicts, else one."""
     if isinstance(params, Mapping):
+        if isinstance(params.get("params"), Mapping | list | tuple):
+            raise TypeError("params: expected arrays by name, got a group; write [{'params': ...}]")
         return [read_arrays(params, {})]
     items = _as_list(params)
     if items and all(isinstance(item, Mapping) for item in items):
@@ -60,7 +62,7 @@ def read_arrays(params: Any, overrides: dict[str, Any]) -> GroupSpec:
             if isinstance(array, Mapping | tuple):
                 raise TypeError(
                     f"params[{i}]: expected a NumPy array, as the others are, "
-                    f"got {type(array).__name__}"
+                    f"got {type(array).__name__}; arrays, pairs and groups can't be mixed"
                 )
         return GroupSpec(items, None, overrides)
     for name, _ in pairs:

@@ -61,10 +61,9 @@ class Adam(Optimizer):
     amsgrad_max : {"raw", "corrected"}, default "raw"
         What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
         ``eps_hat``. It can't be changed later.
-
     grads : list, or dict with the names of params, optional
-        Arrays that hold the gradients at every step, which then takes none: see `step` and
-        `zero_grad`.
+        Arrays that hold the gradients at every step, or None for a parameter without any. The step
+        then takes none: see `step` and `zero_grad`.
 
     Raises
     ------
@@ -210,10 +209,9 @@ class AdamW(Adam):
     amsgrad_max : {"raw", "corrected"}, default "raw"
         What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
         ``eps_hat``. It can't be changed later.
-
     grads : list, or dict with the names of params, optional
-        Arrays that hold the gradients at every step, which then takes none: see `step` and
-        `zero_grad`.
+        Arrays that hold the gradients at every step, or None for a parameter without any. The step
+        then takes none: see `step` and `zero_grad`.
 
     Raises
     ------

@@ -76,6 +76,9 @@ class LossScaler:
     def update(self, result: StepResult | None) -> None:
         """Change the scale after a step, given what it returned.
 
+        The step has to be one with ``on_nonfinite="skip"``: otherwise none is ever skipped, and the
+        scale only grows.
+
         Raises
         ------
         TypeError

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any, ClassVar, NoReturn
 
 import numpy as np
@@ -56,13 +57,14 @@ class Optimizer:
     def __init__(self, params: Params, *, grads: Grads | None = None, **defaults: Any) -> None:
         self._defaults = {name: defaults[name] for name in self._checks}
         self._watch = Watch()
+        self._adding = Lock()  # native and Python groups are the same ones
         self._groups: list[ParamGroup] = []
         self._names: tuple[str, ...] | None = None
         self._engine = self._make_engine()
         self._states = States(self._engine)
         specs = read_groups(params)
         for spec in specs:
-            self._add(spec, f"params[{len(self._groups)}]" if spec.overrides else "")
+            self._add(spec, f"param_groups[{len(self._groups)}]" if spec.overrides else "")
         count = len(self._states)
         self._configure()
         self._bound = None if grads is None else in_order(grads, self._names, count)
@@ -177,7 +179,10 @@ class Optimizer:
         >>> [group["lr"] for group in opt.param_groups]
         [0.5, 0.1]
         """
-        spec = read_group(group)
+        with self._adding:
+            self._add_param_group(read_group(group), grads)
+
+    def _add_param_group(self, spec: GroupSpec, grads: Grads | None) -> None:
         if len(self._states) and spec.arrays:
             require_alike(self._names, spec.names)
         require_distinct((*(self._names or ()), *(spec.names or ())))
@@ -266,7 +271,7 @@ class Optimizer:
         """
         if self._watch.changed:
             self._configure()
-        if self._bound is not None:
+        if self._bound is not None or grads is None:
             grads = self._bound_gradients(grads)
         if (
             loss_scale is None
@@ -275,16 +280,23 @@ class Optimizer:
             and on_nonfinite == "propagate"
             and zero_grads is False
         ):
-            self._engine.step(grads)  # type: ignore[arg-type]  # it refuses None
+            self._engine.step(grads)
             return None
         options = check_step_options(loss_scale, max_norm, clip_value, on_nonfinite, zero_grads)
-        norm, skipped = self._engine.step_with(grads, **options._asdict())  # type: ignore[arg-type]
+        norm, skipped = self._engine.step_with(grads, **options._asdict())
         return StepResult(norm, skipped)
 
     def _bound_gradients(self, grads: Grads | None) -> list[Array | None]:
+        if self._bound is None:
+            expected = "a dict or list of arrays" if self._names else "a list of arrays"
+            raise TypeError(
+                f"grads: expected {expected}, got NoneType, and none were bound to the optimizer "
+                "as grads= when it was made"
+            )
         if grads is not None:
-            raise TypeError("grads: expected none, as the optimizer has gradients bound to it")
-        assert self._bound is not None
+            raise TypeError(
+                "grads: expected step() without gradients, as they are bound to the optimizer"
+            )
         return self._bound
 
     def zero_grad(self) -> None:

@@ -64,10 +64,9 @@ class RMSprop(Optimizer):
     velocity : bool, default False
         Keep the learning rate in the momentum buffer, which there is then whatever the momentum. It
         can't be changed later.
-
     grads : list, or dict with the names of params, optional
-        Arrays that hold the gradients at every step, which then takes none: see `step` and
-        `zero_grad`.
+        Arrays that hold the gradients at every step, or None for a parameter without any. The step
+        then takes none: see `step` and `zero_grad`.
 
     Raises
     ------

@@ -2,8 +2,11 @@
 
 A schedule is a function from how many steps an optimizer has completed, 0 at the first one, to a
 value. Every number among the hyperparameters may be one: ``Adam(params, lr=schedules.cosine(1e-3,
-1000))``; so may any other function of that kind. Those here are values, too: they compare by what
-they mean, and an optimizer's state holds them.
+1000))``; so may any other function of that kind. It has to give the same value whenever it is asked
+about the same step: that can be several times, and steps that were skipped are not counted. What a
+hyperparameter is at the next step is ``group.values_at(opt.completed_steps)["lr"]``.
+
+Those here are values, too: they compare by what they mean.
 
 >>> from fusedopt import schedules
 >>> lr = schedules.warmup(schedules.cosine(0.1, steps=90), steps=10)
@@ -48,7 +51,8 @@ class Schedule(ABC):
     _kinds: ClassVar[dict[str, type[Schedule]]] = {}
 
     def __init_subclass__(cls) -> None:
-        Schedule._kinds[cls.__name__] = cls
+        if cls.__module__ == __name__:
+            Schedule._kinds[cls.__name__] = cls
 
     @abstractmethod
     def __call__(self, step: int) -> float:
@@ -104,7 +108,14 @@ def _count(schedule: Any, name: str) -> None:
     object.__setattr__(schedule, name, int(value))
 
 
+def _sequence(schedule: Any, name: str) -> None:
+    value = getattr(schedule, name)
+    if not isinstance(value, Sequence) or isinstance(value, str):
+        raise TypeError(f"{name}: expected a list, got {value!r} ({type(value).__name__})")
+
+
 def _boundaries(schedule: Any) -> None:
+    _sequence(schedule, "boundaries")
     values = tuple(schedule.boundaries)
     if not all(isinstance(b, Integral) and not isinstance(b, bool) for b in values):
         raise TypeError(f"boundaries: expected ints, got {values!r}")
@@ -254,6 +265,7 @@ class piecewise(Schedule):
 
     def __post_init__(self) -> None:
         _boundaries(self)
+        _sequence(self, "values")
         values = tuple(finite(f"values[{i}]", value) for i, value in enumerate(self.values))
         if len(values) != len(self.boundaries) + 1:
             raise ValueError(
@@ -409,6 +421,7 @@ class join(Schedule):
 
     def __post_init__(self) -> None:
         _boundaries(self)
+        _sequence(self, "schedules")
         parts = tuple(_as_schedule(f"schedules[{i}]", s) for i, s in enumerate(self.schedules))
         if len(parts) != len(self.boundaries) + 1:
             raise ValueError(

@@ -57,10 +57,9 @@ class SGD(Optimizer):
         Keep the learning rate in the buffer. The same steps while ``lr`` is constant; when it
         falls, steps of the past keep their size. There is a buffer then whatever the momentum; it
         starts from zero, and without dampening. It can't be changed later.
-
     grads : list, or dict with the names of params, optional
-        Arrays that hold the gradients at every step, which then takes none: see `step` and
-        `zero_grad`.
+        Arrays that hold the gradients at every step, or None for a parameter without any. The step
+        then takes none: see `step` and `zero_grad`.
 
     Raises
     ------
