@@ -94,7 +94,7 @@ class ParamGroup(MutableMapping[str, Any]):
     @property
     def scheduled(self) -> frozenset[str]:
         """The names of hyperparameters that are schedules."""
-        return frozenset(name for name, value in self._values.items() if _is_scheduled(value))
+        return frozenset(name for name in self._checks if _is_scheduled(self._values[name]))
 
     def values_at(self, step: int) -> dict[str, Any]:
         """Return the hyperparameters after so many completed steps.
@@ -105,7 +105,7 @@ class ParamGroup(MutableMapping[str, Any]):
             If a schedule gives something that the hyperparameter can't be.
         """
         values = self.hyperparameters()
-        for name in self.scheduled & values.keys():
+        for name in self.scheduled:
             values[name] = _evaluated(name, values[name], self._checks[name], step)
         return values
 
