@@ -1,5 +1,6 @@
 """Contract: parameters in groups, under names, with gradients given or bound."""
 
+import inspect
 import sys
 import threading
 from typing import Any
@@ -9,7 +10,7 @@ import pytest
 
 import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
-from fusedopt import _core, reference
+from fusedopt import reference
 
 SHAPES = [(3, 5), 257, 0, 1000, (), 8193]
 STEPS = 12
@@ -324,7 +325,7 @@ def test_a_bound_gradient_is_checked_at_every_step() -> None:
 def test_gradients_that_can_not_be_bound() -> None:
     p = np.ones(3)
     bad: list[tuple[Any, Any, type[Exception], str]] = [
-        ([p], [], ValueError, "grads: expected 1, one for each parameter, got 0"),
+        ([p], [], ValueError, "grads: expected 1 gradient, one for each parameter, got 0"),
         ([p], p, TypeError, "grads: expected a list of arrays, got ndarray"),
         ([p], {"p": p}, TypeError, "grads: expected a list, as params was given, got a dict"),
         ({"p": p}, {}, ValueError, r"grads\['p'\]: missing; expected an array or None for"),
@@ -361,28 +362,54 @@ def test_a_group_that_was_refused_leaves_no_trace() -> None:
         np.testing.assert_array_equal(p, before)
 
 
-def test_parameters_without_hyperparameters_are_not_stepped() -> None:
-    """Which a schedule, or another thread, can see between the two."""
-    p, q = np.ones(3), np.ones(3)
-    errors: list[str] = []
+def test_a_group_comes_with_its_rule_and_gradients_or_not_at_all() -> None:
+    p, g = np.ones(3, np.float32), np.ones(3, np.float32)
+    opt = fusedopt.SGD([p], lr=0.5, grads=[g])
+    q, h = np.ones(3, np.float32), np.ones(3, np.float32)
+    bad: list[tuple[dict[str, Any], Any, str]] = [
+        ({"lr": 1e39}, [h], "lr: expected a number that is finite in float32"),
+        ({}, [np.ones(4, np.float32)], r"grads\[1\]: expected shape \(3,\)"),
+        ({}, [q], r"grads\[1\] overlaps params\[1\] in memory"),
+        ({}, [], "grads: expected 1 gradient, one for each parameter, got 0"),
+    ]
+    for options, grads, text in bad:
+        with pytest.raises(ValueError, match=f"^{text}"):
+            opt.add_param_group({"params": [q], **options}, grads=grads)
+        opt.step()
+        assert (len(opt.param_groups), len(opt.state), len(opt.step_counts)) == (1, 1, 1)
+    opt.add_param_group({"params": [q], "lr": 0.25}, grads=[h])
+    opt.step()
+    np.testing.assert_array_equal(p, np.full(3, 1 - 0.5 * 5, np.float32))
+    np.testing.assert_array_equal(q, np.full(3, 0.75, np.float32))
 
-    def lr(step: int) -> float:
-        if len(opt.param_groups) == 2:
-            try:
-                opt.step([np.ones(3), np.ones(3)])
-            except RuntimeError as error:
-                errors.append(str(error))
-        return 0.1
 
-    opt = fusedopt.SGD([p], lr=0.5)
-    opt.param_groups[0]["lr"] = lr
-    opt.add_param_group({"params": [q], "lr": 0.5})
-    opt.step([np.ones(3), np.ones(3)])
-    assert any("parameters were just added" in error for error in errors)
-    native = _core.Stepper()
-    native.add_group([np.ones(3)], None)
-    with pytest.raises(RuntimeError, match=r"^step\(\): parameters were just added"):
-        native.step([np.ones(3)])
+@pytest.mark.parametrize("call", ["step()", "step(None)", "step(grads=None)"])
+def test_ways_to_call_step_with_bound_gradients(call: str) -> None:
+    class Mine(fusedopt.SGD):
+        def step(self, *args: Any, **options: Any) -> Any:
+            return super().step(*args, **options)
+
+    for kind in (fusedopt.SGD, Mine):
+        p = np.ones(2)
+        opt = kind([p], lr=0.5, grads=[np.ones(2)])
+        assert eval(f"opt.{call}") is None
+        assert kind.step(opt, max_norm=10.0).skipped is False
+        opt.param_groups[0]["lr"] = lambda step: float(step)
+        opt.step(), opt.step()
+        np.testing.assert_array_equal(p, np.full(2, 1 - 0.5 - 0.5 - 2 - 3))
+
+
+def test_step_looks_like_a_function() -> None:
+    step: Any = fusedopt.Adam.step
+    assert list(inspect.signature(step).parameters)[:3] == ["self", "grads", "loss_scale"]
+    assert (step.__name__, step.__module__) == ("step", "fusedopt.optimizer")
+    assert step.__doc__.startswith("Update all parameters in place")
+    with pytest.raises(TypeError, match="missing 1 required positional argument: 'self'"):
+        step()
+    with pytest.raises(AttributeError, match="_configure"):
+        step(object(), [])
+    with pytest.raises(TypeError, match="takes from 1 to 2 positional arguments but 3 were given"):
+        fusedopt.Adam([np.ones(1)]).step([np.ones(1)], 1)
 
 
 def test_threads_that_add_groups_take_turns() -> None:

@@ -11,6 +11,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/functional.hpp"
 #include "bindings/rules.hpp"
+#include "bindings/step_method.hpp"
 #include "bindings/stepper.hpp"
 #include "engine/float_mode.hpp"
 #include "engine/plan.hpp"
@@ -116,9 +117,21 @@ PYBIND11_MODULE(_core, module) {
       .def("__exit__", &LookaheadBlock::exit);
   py::class_<Stepper>(module, "Stepper", py::is_final(), plain)
       .def(py::init<>())
-      .def("add_group", &Stepper::add_group, py::arg("params"), py::arg("names"))
-      .def("configure", &Stepper::configure, py::arg("group"), py::arg("rule"),
-           py::arg("hyperparameters"))
+      .def(
+          "add_group",
+          [](Stepper& self, const py::list& params, const py::object& names, std::string_view rule,
+             const py::dict& hyperparameters,
+             py::handle grads) { self.add_group(params, names, {rule, hyperparameters}, grads); },
+          py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("hyperparameters"),
+          py::arg("grads"))
+      .def(
+          "configure",
+          [](Stepper& self, std::size_t group, std::string_view rule,
+             const py::dict& hyperparameters) { self.configure(group, {rule, hyperparameters}); },
+          py::arg("group"), py::arg("rule"), py::arg("hyperparameters"))
+      .def_property("changed", &Stepper::changed, &Stepper::set_changed)
+      .def("bind", &Stepper::bind, py::arg("grads"))
+      .def("zero_grad", &Stepper::zero_grad)
       .def("step", &Stepper::step, py::arg("grads"))
       .def("check", &Stepper::check, py::arg("grads"))
       .def(
@@ -149,6 +162,7 @@ PYBIND11_MODULE(_core, module) {
       .def("state", &Stepper::state, py::arg("index"))
       .def_property_readonly("completed_steps", &Stepper::completed_steps)
       .def_property_readonly("step_counts", &Stepper::step_counts);
+  module.def("step_method", &make_step_method, py::arg("function"));
   module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),
              py::arg("arguments"));
 

@@ -13,52 +13,117 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
 
 }  // namespace
 
-void Stepper::add_group(const py::list& params, const py::object& names) {
+void Stepper::add_group(const py::list& params, const py::object& names, const ConfiguredRule& rule,
+                        py::handle grads) {
+  const ParameterNames new_names(names, params.size());
+  py::object given = py::none();
+  if (!grads.is_none()) {
+    given = py::tuple(as_list_or_tuple(grads, new_names));
+    items_of(given, new_names);
+  }
   const std::scoped_lock lock(mutex_);
   lookahead_.require_none("add_param_group()");
+  if (!given.is_none() && bound_.is_none()) {
+    throw py::value_error("grads: expected None, as the optimizer has no gradients bound to it");
+  }
+  if (given.is_none() && !bound_.is_none() && params.size() > 0) {
+    throw py::value_error("grads: needed, as the optimizer has gradients bound to it");
+  }
   const std::size_t before = parameters_.count();
   plan_is_regular_ = false;  // it refers to groups, which may move, even where this fails
   parameters_.add(params, names);
+  const std::size_t count = parameters_.count();
+  const auto old_arena = steps_arena_;
+  std::int64_t* const old_steps = steps_;
+  const std::size_t groups = groups_.size();
   try {
-    const std::size_t count = parameters_.count();
+    for (std::size_t i = before; i < count; ++i) rule.require_finite(parameters_[i].dtype);
     const std::size_t bytes = count * sizeof(std::int64_t);
     const auto arena = allocate_arena(bytes, "step counts");
     auto* steps = static_cast<std::int64_t*>(arena->take_next(bytes));
     std::copy_n(steps_, before, steps);
-    groups_.reserve(groups_.size() + 1);
     states_.resize(count);
     writable_.add(arena, parameters_);
-    Group& group = groups_.emplace_back();
-    group.first = before;
-    group.last = count;
-    const auto old = std::exchange(steps_arena_, arena);
+    steps_arena_ = arena;
     steps_ = steps;
-    if (old) writable_.remove(old, parameters_);
+    groups_.push_back({before, count, rule, states_.select(rule.info->states), {}});
+    if (!given.is_none()) {
+      const py::object all = bound_ + given;
+      gather(items_of(all, parameters_.names()));
+      bound_ = all;
+    }
   } catch (...) {
+    groups_.resize(groups);
     parameters_.truncate(before);
     states_.resize(before);
+    if (steps_arena_ != old_arena) {
+      writable_.remove(std::exchange(steps_arena_, old_arena), parameters_);
+    }
+    steps_ = old_steps;
     throw;
   }
+  if (old_arena) writable_.remove(old_arena, parameters_);
 }
 
-void Stepper::configure(std::size_t group, std::string_view rule, const py::dict& hyperparameters) {
-  const ConfiguredRule next(rule, hyperparameters);
+void Stepper::configure(std::size_t group, const ConfiguredRule& rule) {
   const std::scoped_lock lock(mutex_);  // a step on another thread may read what this writes
   Group& g = groups_.at(group);
-  for (std::size_t i = g.first; i < g.last; ++i) next.require_finite(parameters_[i].dtype);
-  g.states = states_.select(next.info->states);
-  plan_is_regular_ = plan_is_regular_ && next.info == g.rule.info;
-  g.rule = next;
+  for (std::size_t i = g.first; i < g.last; ++i) rule.require_finite(parameters_[i].dtype);
+  g.states = states_.select(rule.info->states);
+  plan_is_regular_ = plan_is_regular_ && rule.info == g.rule.info;
+  g.rule = rule;
+}
+
+void Stepper::bind(py::handle grads) {
+  const auto given = py::tuple(as_list_or_tuple(grads, parameters_.names()));
+  const std::scoped_lock lock(mutex_);
+  gather(items_of(given, parameters_.names()));
+  bound_ = given;
+}
+
+void Stepper::zero_grad() {
+  const std::scoped_lock lock(mutex_);
+  if (bound_.is_none()) {
+    throw std::runtime_error(
+        "zero_grad(): no gradients are bound to the optimizer; give them as grads= when you make "
+        "it");
+  }
+  const py::object kept = bound_;
+  PyObject* const* grads = items_of(kept, parameters_.names());
+  require_writeable(grads);
+  gather(grads);
+  run_for(plan_.elements(), [this] { plan_.zero_gradients(); });
+}
+
+// What a caller gave as gradients, as a list or tuple in the order of the parameters; None where
+// they are bound. May run Python code.
+py::object Stepper::read(py::handle grads) const {
+  if (!bound_.is_none()) {
+    if (grads.is_none()) return py::none();
+    throw py::type_error(
+        "grads: expected step() without gradients, as they are bound to the optimizer");
+  }
+  if (grads.is_none()) {
+    throw py::type_error(std::string("grads: expected ") +
+                         (parameters_.names().given() ? "a dict or list" : "a list") +
+                         " of arrays, got NoneType, and none were bound to the optimizer as grads= "
+                         "when it was made");
+  }
+  return as_list_or_tuple(grads, parameters_.names());
+}
+
+PyObject* const* Stepper::items(const py::object& read) const {
+  return items_of(read.is_none() ? bound_ : read, parameters_.names());
 }
 
 void Stepper::step(py::handle grads) {
-  const py::object in_order = as_list_or_tuple(grads, parameters_.names());
+  const py::object given = read(grads);
   std::vector<py::object> kept;  // let go of after the lock: a gradient's finalizer may run then
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
   lookahead_.require_none("step()");
-  PyObject* const* items = items_of(in_order, parameters_.names());
+  PyObject* const* items = this->items(given);
   States::Missing made;
   const bool repeats = prepare(items, made);
   kept = keep(items);
@@ -72,12 +137,15 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
   // list may be another.
   py::tuple in_order;
-  const py::object given = as_list_or_tuple(grads, parameters_.names());
+  const py::object given = read(grads);
   const std::scoped_lock lock(mutex_);
   lookahead_.require_none("step()");
-  in_order = py::tuple(given);
+  in_order = py::tuple(given.is_none() ? bound_ : given);
   PyObject* const* items = items_of(in_order, parameters_.names());
-  if (options.zero_grads) require_zeroable(items);
+  if (options.zero_grads) {
+    require_writeable(items);
+    require_apart(items);
+  }
   States::Missing made;
   const bool repeats = prepare(items, made);
   GradientScan scan;
@@ -91,7 +159,10 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
       norm = scan.norm() / options.loss_scale;
       moves = options.on_nonfinite == OnNonfinite::propagate || scan.nonfinite() == 0;
     }
-    if (!moves) return;
+    if (!moves) {
+      if (options.zero_grads && options.on_nonfinite == OnNonfinite::skip) plan_.zero_gradients();
+      return;
+    }
     // Where gradients are clipped they are multiplied before.
     const GradientWork gradients{options.gradient_scale(norm), options.clip_value,
                                  options.zero_grads};
@@ -101,7 +172,6 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   if (moves) {
     count_step(items, repeats);
   } else {
-    if (options.zero_grads && options.on_nonfinite == OnNonfinite::skip) plan_.zero_gradients();
     if (made.arena) {  // as if the step had never been
       plan_is_regular_ = false;
       states_.remove(made, parameters_);
@@ -124,22 +194,29 @@ bool Stepper::prepare(PyObject* const* items, States::Missing& made) {
 }
 
 void Stepper::check(py::handle grads) {
-  const py::object in_order = as_list_or_tuple(grads, parameters_.names());
+  const py::object given = read(grads);
   const std::scoped_lock lock(mutex_);
-  PyObject* const* items = items_of(in_order, parameters_.names());
+  PyObject* const* items = this->items(given);
   if (!refresh(items)) gather(items);
 }
 
-// Throws unless gradients can be written, and none shares memory with another.
-void Stepper::require_zeroable(PyObject* const* grads) {
+void Stepper::require_writeable(PyObject* const* grads) const {
   const ParameterNames& names = parameters_.names();
-  std::vector<Interval> intervals;
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     if (grads[i] == Py_None) continue;
     const Parameter& p = parameters_[i];
     require_usable(grads[i], names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
                    Access::update);
-    intervals.push_back(interval_of(data_of(grads[i]), p.bytes(), i));
+  }
+}
+
+// Throws where a gradient shares memory with another: one would be zeroed before the other is read.
+void Stepper::require_apart(PyObject* const* grads) const {
+  const ParameterNames& names = parameters_.names();
+  std::vector<Interval> intervals;
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (grads[i] == Py_None) continue;
+    intervals.push_back(interval_of(data_of(grads[i]), parameters_[i].bytes(), i));
   }
   DisjointIntervals written;
   if (const auto clash = written.assign(std::move(intervals))) {
@@ -179,10 +256,10 @@ void Stepper::throw_nonfinite(const GradientScan& scan) const {
 }
 
 void Stepper::traffic(py::handle grads) {
-  const py::object in_order = as_list_or_tuple(grads, parameters_.names());
+  const py::object given = read(grads);
   std::vector<py::object> kept;
   const std::scoped_lock lock(mutex_);
-  PyObject* const* items = items_of(in_order, parameters_.names());
+  PyObject* const* items = this->items(given);
   if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
   kept = keep(items);
   plan_.fold();
@@ -288,11 +365,6 @@ bool Stepper::gather(PyObject* const* grads) {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     while (i == group->last) ++group;
     const ConfiguredRule& rule = group->rule;
-    if (!rule.info) {
-      throw std::runtime_error(
-          "step(): parameters were just added, by another thread or a schedule, and their "
-          "hyperparameters aren't known yet");
-    }
     const Parameter& p = parameters_[i];
     Binding& binding = parameters_.bindings()[i];
     PyObject* grad = grads[i];

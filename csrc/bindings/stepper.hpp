@@ -20,15 +20,26 @@ namespace fusedopt {
 
 class Stepper {
  public:
-  // Parameters with hyperparameters of their own, which configure() gives. names: a tuple of str,
-  // or None where no parameter has a name. Throws where an array can't be updated in place, and
-  // changes nothing then.
-  void add_group(const py::list& params, const py::object& names);
+  // Parameters with a rule and hyperparameters of their own. names: a tuple of str, or None where
+  // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else
+  // None. Throws where an array can't be updated in place, and changes nothing then.
+  void add_group(const py::list& params, const py::object& names, const ConfiguredRule& rule,
+                 py::handle grads);
+
+  // From now on these are the gradients of every step.
+  void bind(py::handle grads);
+  // Fills them with zeros.
+  void zero_grad();
 
   // A group's rule and hyperparameters from the next step on.
-  void configure(std::size_t group, std::string_view rule, const py::dict& hyperparameters);
+  void configure(std::size_t group, const ConfiguredRule& rule);
 
-  // grads: a list or tuple, or a dict by name, with an array or None for every parameter.
+  // Whether a hyperparameter was assigned that configure() wasn't told of.
+  bool changed() const { return changed_; }
+  void set_changed(bool changed) { changed_ = changed; }
+
+  // grads: a list or tuple, or a dict by name, with an array or None for every parameter; None
+  // where gradients are bound.
   void step(py::handle grads);
 
   // The same with options. Returns the gradients' norm, if it was asked for, and whether nothing
@@ -70,8 +81,11 @@ class Stepper {
     Folded folded[dtype_count];
   };
 
+  py::object read(py::handle grads) const;
+  PyObject* const* items(const py::object& read) const;
   bool prepare(PyObject* const* grads, States::Missing& made);
-  void require_zeroable(PyObject* const* grads);
+  void require_writeable(PyObject* const* grads) const;
+  void require_apart(PyObject* const* grads) const;
   void fill(GradientScan& scan, PyObject* const* grads) const;
   [[noreturn]] void throw_nonfinite(const GradientScan& scan) const;
   bool refresh(PyObject* const* grads);
@@ -90,6 +104,8 @@ class Stepper {
   std::int64_t* steps_ = nullptr;
   std::int64_t completed_steps_ = 0;
 
+  py::object bound_ = py::none();  // a tuple of gradients, or None
+  bool changed_ = true;
   Lookahead lookahead_;
 
   std::vector<Group> groups_;

@@ -89,11 +89,11 @@ void Plan::run(Loop Kernel::* loop, const GradientWork& gradients) const noexcep
 
 void Plan::run_pieces(const Work& work, const Batch& batch, const Piece* first,
                       std::size_t count) const {
-  if (work.gradients.clips()) {
+  if (work.loop && work.gradients.clips()) {
     for (const Piece* piece = first; piece != first + count; ++piece) {
       run_clipped(work, batch, *piece);
     }
-  } else {
+  } else if (work.loop) {
     (batch.kernel->*work.loop)(coefficients_[batch.coefficients].coefficients, first,
                                static_cast<std::int64_t>(count));
   }
@@ -115,13 +115,6 @@ void Plan::run_clipped(const Work& work, const Batch& batch, const Piece& piece)
     }
     part.streams[1] = buffer;
     (kernel.*work.loop)(coefficients_[batch.coefficients].coefficients, &part, 1);
-  }
-}
-
-void Plan::zero_gradients() const noexcept {
-  std::size_t k = 0;
-  for (const Batch& batch : batches_) {
-    for (; k < batch.end; ++k) zero(*batch.kernel, pieces_[k]);
   }
 }
 

@@ -56,10 +56,14 @@ class Plan {
   // Computes all coefficients: before each run, for gradients that are multiplied by a number.
   void fold(double gradient_scale = 1) noexcept;
 
-  // Runs one loop of every kernel over all of its elements.
+  // Runs one loop of every kernel over all of its elements; none where it is null.
   void run(Loop Kernel::* loop, const GradientWork& gradients = {}) const noexcept;
   // Only fills gradients with zeros.
-  void zero_gradients() const noexcept;
+  void zero_gradients() const noexcept {
+    GradientWork only;
+    only.zero = true;
+    run(nullptr, only);
+  }
 
  private:
   // Consecutive pieces for one kernel with one set of coefficients.

@@ -1,10 +1,13 @@
 # The native module. Arrays and arguments are checked there; hyperparameters' ranges are not.
-from typing import TypedDict, final
+from collections.abc import Callable
+from typing import Any, TypedDict, TypeVar, final
 
 import numpy as np
 import numpy.typing as npt
 
 from ._types import Array, Grads
+
+_Function = TypeVar("_Function", bound=Callable[..., Any])
 
 __version__: str
 
@@ -22,14 +25,24 @@ class Lookahead:
 
 @final
 class Stepper:
+    changed: bool
     def __init__(self) -> None: ...
-    def add_group(self, params: list[Array], names: tuple[str, ...] | None) -> None: ...
+    def add_group(
+        self,
+        params: list[Array],
+        names: tuple[str, ...] | None,
+        rule: str,
+        hyperparameters: dict[str, float],
+        grads: Grads | None,
+    ) -> None: ...
+    def bind(self, grads: Grads) -> None: ...
+    def zero_grad(self) -> None: ...
     def configure(self, group: int, rule: str, hyperparameters: dict[str, float]) -> None: ...
-    def step(self, grads: Grads) -> None: ...
-    def check(self, grads: Grads) -> None: ...
+    def step(self, grads: Grads | None) -> None: ...
+    def check(self, grads: Grads | None) -> None: ...
     def step_with(
         self,
-        grads: Grads,
+        grads: Grads | None,
         *,
         loss_scale: float,
         max_norm: float | None,
@@ -45,6 +58,7 @@ class Stepper:
     @property
     def step_counts(self) -> npt.NDArray[np.int64]: ...
 
+def step_method(function: _Function) -> _Function: ...
 def apply(
     rule: str,
     hyperparameters: dict[str, float],

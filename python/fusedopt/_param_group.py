@@ -7,16 +7,8 @@ from numbers import Real
 from typing import Any, NoReturn
 
 from ._hyperparameters import NUMBERS, Check
+from ._state import Engine
 from ._types import Array
-
-
-class Watch:
-    """Whether any hyperparameter of an optimizer was assigned since its last step."""
-
-    __slots__ = ("changed",)
-
-    def __init__(self) -> None:
-        self.changed = False
 
 
 class ParamGroup(MutableMapping[str, Any]):
@@ -35,12 +27,12 @@ class ParamGroup(MutableMapping[str, Any]):
         checks: Mapping[str, Check],
         lasting: frozenset[str],
         values: Mapping[str, Any],
-        watch: Watch,
+        engine: Engine,
         label: str,
     ) -> None:
         self._checks = checks
         self._lasting = lasting
-        self._watch = watch
+        self._engine = engine
         self._values: dict[str, Any] = {"params": tuple(params)}
         for name in values:
             self._require_known(name, f"{label}: " if label else "")
@@ -48,7 +40,7 @@ class ParamGroup(MutableMapping[str, Any]):
             self._values[name] = _checked(
                 f"{label}[{name!r}]" if label else name, values[name], check
             )
-        self._changed = watch.changed = True
+        self._changed = True
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -64,7 +56,7 @@ class ParamGroup(MutableMapping[str, Any]):
                 "for another, make a new optimizer"
             )
         self._values[name] = checked
-        self._changed = self._watch.changed = True
+        self._changed = self._engine.changed = True
 
     def _require_known(self, name: str, where: str) -> None:
         if name not in self._checks:

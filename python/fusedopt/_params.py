@@ -1,4 +1,4 @@
-"""Parameters in every form that users give them in, and gradients by the same names."""
+"""Parameters in every form that users give them in."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from ._types import Array, Grads
+from ._types import Array
 
 
 @dataclass(frozen=True)
@@ -86,28 +86,6 @@ def require_alike(names: tuple[str, ...] | None, others: tuple[str, ...] | None)
     """Raise ValueError where some parameters have names and others don't."""
     if (names is None) != (others is None):
         raise ValueError("params: expected names for the parameters of all groups, or of none")
-
-
-def in_order(grads: Grads, names: tuple[str, ...] | None, count: int) -> list[Array | None]:
-    """Return gradients that are to be bound, in the order of the parameters."""
-    if isinstance(grads, Mapping):
-        if names is None:
-            raise TypeError("grads: expected a list, as params was given, got a dict")
-        for name in names:
-            if name not in grads:
-                raise ValueError(
-                    f"grads[{name!r}]: missing; expected an array or None for params[{name!r}]"
-                )
-        for name in grads:
-            if name not in names:
-                raise ValueError(f"grads[{name!r}]: there is no parameter of that name")
-        return [grads[name] for name in names]
-    if isinstance(grads, np.ndarray | str) or not isinstance(grads, Iterable):
-        raise TypeError(f"grads: expected a list of arrays, got {type(grads).__name__}")
-    listed = list(grads)
-    if len(listed) != count:
-        raise ValueError(f"grads: expected {count}, one for each parameter, got {len(listed)}")
-    return listed
 
 
 def _as_list(params: Any) -> list[Any]:

@@ -16,21 +16,37 @@ from ._types import Array, Grads
 class Engine(Protocol):
     """What updates the arrays: the native stepper, or plain NumPy in `fusedopt.reference`."""
 
-    def add_group(self, params: list[Array], names: tuple[str, ...] | None) -> None:
-        """Add parameters, or raise and add none."""
+    #: Whether a hyperparameter was assigned that `configure` wasn't told of.
+    changed: bool
+
+    def add_group(
+        self,
+        params: list[Array],
+        names: tuple[str, ...] | None,
+        rule: str,
+        hyperparameters: dict[str, float],
+        grads: Grads | None,
+    ) -> None:
+        """Add parameters, with their gradients where these are bound, or raise and add none."""
+
+    def bind(self, grads: Grads) -> None:
+        """Take these gradients at every step, or raise what a step with them would."""
+
+    def zero_grad(self) -> None:
+        """Fill the gradients that are bound with zeros."""
 
     def configure(self, group: int, rule: str, hyperparameters: dict[str, float]) -> None:
         """Use this rule with these hyperparameters for a group, from the next step on."""
 
-    def step(self, grads: Grads) -> None:
+    def step(self, grads: Grads | None) -> None:
         """Update all parameters, or raise and change nothing."""
 
-    def check(self, grads: Grads) -> None:
+    def check(self, grads: Grads | None) -> None:
         """Raise what a step with these gradients would."""
 
     def step_with(
         self,
-        grads: Grads,
+        grads: Grads | None,
         *,
         loss_scale: float,
         max_norm: float | None,

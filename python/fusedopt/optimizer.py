@@ -11,18 +11,11 @@ import numpy.typing as npt
 
 from . import _core
 from ._hyperparameters import Check
-from ._param_group import ParamGroup, Watch
-from ._params import (
-    GroupSpec,
-    in_order,
-    read_group,
-    read_groups,
-    require_alike,
-    require_distinct,
-)
+from ._param_group import ParamGroup
+from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
 from ._state import Engine, States
 from ._step_options import StepResult, check_step_options
-from ._types import Array, Grads, Params
+from ._types import Grads, Params
 
 
 class Optimizer:
@@ -56,7 +49,6 @@ class Optimizer:
 
     def __init__(self, params: Params, *, grads: Grads | None = None, **defaults: Any) -> None:
         self._defaults = {name: defaults[name] for name in self._checks}
-        self._watch = Watch()
         self._adding = Lock()  # native and Python groups are the same ones
         self._groups: list[ParamGroup] = []
         self._names: tuple[str, ...] | None = None
@@ -65,22 +57,19 @@ class Optimizer:
         specs = read_groups(params)
         for spec in specs:
             self._add(spec, f"param_groups[{len(self._groups)}]" if spec.overrides else "")
-        count = len(self._states)
-        self._configure()
-        self._bound = None if grads is None else in_order(grads, self._names, count)
-        if self._bound is not None:
-            self._engine.check(self._bound)
+        if grads is not None:
+            self._engine.bind(grads)
 
-    def _add(self, spec: GroupSpec, label: str) -> None:
+    def _add(self, spec: GroupSpec, label: str, grads: Grads | None = None) -> None:
         values = {**self._defaults, **spec.overrides}
-        group = ParamGroup(spec.arrays, self._checks, self._lasting, values, self._watch, label)
-        self._rule(group.values_at(self.completed_steps), group.scheduled)
+        group = ParamGroup(spec.arrays, self._checks, self._lasting, values, self._engine, label)
+        rule = self._rule(group.values_at(self.completed_steps), group.scheduled)
         # The first arrays decide whether parameters have names; a group without any goes along.
         if spec.arrays or not len(self._states):
             names = spec.names
         else:
             names = None if self._names is None else ()
-        self._engine.add_group(spec.arrays, names)
+        self._engine.add_group(spec.arrays, names, *rule, grads)
         # From here on nothing can fail.
         self._names = None if names is None else (self._names or ()) + names
         self._groups.append(group)
@@ -102,17 +91,19 @@ class Optimizer:
 
     def _configure(self) -> None:
         """Tell the engine of all hyperparameters that were assigned since the last step."""
+        if not self._engine.changed:
+            return
         # First, so that an assignment by another thread in the meantime is seen at the next step.
-        self._watch.changed = False
+        self._engine.changed = False
         try:
             for k, group in enumerate(self._groups):
                 scheduled = group.scheduled
                 if group._changed or scheduled:
                     self._configure_group(k, group, scheduled)
                 if scheduled:
-                    self._watch.changed = True  # for the next step
+                    self._engine.changed = True  # for the next step
         except BaseException:
-            self._watch.changed = True
+            self._engine.changed = True
             raise
 
     def _configure_group(self, k: int, group: ParamGroup, scheduled: frozenset[str]) -> None:
@@ -186,18 +177,10 @@ class Optimizer:
         if len(self._states) and spec.arrays:
             require_alike(self._names, spec.names)
         require_distinct((*(self._names or ()), *(spec.names or ())))
-        if (grads is None) != (self._bound is None):
-            raise ValueError(
-                "grads: needed, as the optimizer has gradients bound to it"
-                if grads is None
-                else "grads: expected None, as the optimizer has no gradients bound to it"
-            )
-        bound = None if grads is None else in_order(grads, spec.names, len(spec.arrays))
-        self._add(spec, "param_group")
-        if self._bound is not None and bound is not None:
-            self._bound = self._bound + bound
-        self._watch.changed = True
+        self._add(spec, "param_group", grads)
+        self._engine.changed = True
 
+    @_core.step_method  # what it does without options, natively
     def step(
         self,
         grads: Grads | None = None,
@@ -269,10 +252,7 @@ class Optimizer:
         >>> opt.step([np.array([np.nan, 1.0]), None], on_nonfinite="skip")
         StepResult(grad_norm=None, skipped=True)
         """
-        if self._watch.changed:
-            self._configure()
-        if self._bound is not None or grads is None:
-            grads = self._bound_gradients(grads)
+        self._configure()
         if (
             loss_scale is None
             and max_norm is None
@@ -285,19 +265,6 @@ class Optimizer:
         options = check_step_options(loss_scale, max_norm, clip_value, on_nonfinite, zero_grads)
         norm, skipped = self._engine.step_with(grads, **options._asdict())
         return StepResult(norm, skipped)
-
-    def _bound_gradients(self, grads: Grads | None) -> list[Array | None]:
-        if self._bound is None:
-            expected = "a dict or list of arrays" if self._names else "a list of arrays"
-            raise TypeError(
-                f"grads: expected {expected}, got NoneType, and none were bound to the optimizer "
-                "as grads= when it was made"
-            )
-        if grads is not None:
-            raise TypeError(
-                "grads: expected step() without gradients, as they are bound to the optimizer"
-            )
-        return self._bound
 
     def zero_grad(self) -> None:
         """Fill the gradients that are bound to the optimizer with zeros.
@@ -319,19 +286,7 @@ class Optimizer:
         >>> p, g
         (array([0.5, 0.5]), array([0., 0.]))
         """
-        if self._bound is None:
-            raise RuntimeError(
-                "zero_grad(): no gradients are bound to the optimizer; "
-                "give them as grads= when you make it"
-            )
-        self._engine.check(self._bound)
-        for i, gradient in enumerate(self._bound):
-            if gradient is not None and not gradient.flags.writeable:
-                name = repr(self._names[i]) if self._names else i
-                raise ValueError(f"grads[{name}]: expected a writeable array, got a read-only one")
-        for gradient in self._bound:
-            if gradient is not None:
-                gradient.fill(0)
+        self._engine.zero_grad()
 
     def __repr__(self) -> str:
         groups = " | ".join(group.describe() for group in self._groups)

@@ -54,6 +54,8 @@ class _NumPyEngine:
         self._optimizer = optimizer
         self._params: list[Array] = []
         self._groups: list[int] = []  # that of each parameter
+        self._bound: list[Array | None] | None = None
+        self.changed = True
         self._rules: dict[int, str] = {}
         self._names: tuple[str, ...] = ()
         self._states: list[dict[str, Array]] = []
@@ -61,10 +63,21 @@ class _NumPyEngine:
         self.completed_steps = 0
         self.step_counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
-    def add_group(self, params: list[Array], names: tuple[str, ...] | None) -> None:
-        self._groups += [len(self._optimizer.param_groups) for _ in params]
+    def add_group(
+        self,
+        params: list[Array],
+        names: tuple[str, ...] | None,
+        rule: str,
+        hyperparameters: dict[str, float],
+        grads: Grads | None,
+    ) -> None:
+        group = len(self._optimizer.param_groups)
+        self.configure(group, rule, hyperparameters)
+        self._groups += [group for _ in params]
         self._params += params
         self._names += names or ()
+        if self._bound is not None and grads is not None:
+            self._bound += [grads[n] for n in names or ()] if isinstance(grads, Mapping) else grads
         self._states += [{} for _ in params]
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
 
@@ -94,15 +107,23 @@ class _NumPyEngine:
             for p, origin in zip(self._params, origins, strict=True):
                 p[...] = origin
 
-    def check(self, grads: Grads) -> None:
+    def bind(self, grads: Grads) -> None:
+        self._bound = self._in_order(grads)
+
+    def zero_grad(self) -> None:
+        for g in self._in_order(None):
+            if g is not None:
+                g[...] = 0
+
+    def check(self, grads: Grads | None) -> None:
         self._in_order(grads)
 
-    def step(self, grads: Grads) -> None:
+    def step(self, grads: Grads | None) -> None:
         self._update_all(self._in_order(grads))
 
     def step_with(
         self,
-        grads: Grads,
+        grads: Grads | None,
         *,
         loss_scale: float,
         max_norm: float | None,
@@ -130,9 +151,13 @@ class _NumPyEngine:
                 g[...] = 0
         return norm, skipped
 
-    def _in_order(self, grads: Grads) -> list[Array | None]:
+    def _in_order(self, grads: Grads | None) -> list[Array | None]:
         if self._ahead:
             raise RuntimeError("step(): not inside lookahead(), where the parameters are elsewhere")
+        if grads is None:
+            if self._bound is None:
+                raise TypeError("grads: expected arrays, got None, and none were bound")
+            return self._bound
         in_order = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
         if len(grads) != len(self._params):
             raise ValueError(f"grads: expected {len(self._params)}, got {len(grads)}")

@@ -200,8 +200,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
                     f"velocity={group['velocity']}, nesterov={group['nesterov']}, "
                     f"momentum={momentum}"
                 )
-        if self._watch.changed:
-            self._configure()
+        self._configure()
         values = [group.values_at(self.completed_steps) for group in self._groups]
         return self._engine.lookahead([group["momentum"] for group in values])
 

@@ -1,0 +1,137 @@
+#include "bindings/step_method.hpp"
+
+#include <structmember.h>
+
+#include <exception>
+#include <new>
+
+#include "bindings/stepper.hpp"
+
+namespace fusedopt {
+namespace {
+
+struct StepMethod {
+  PyObject_HEAD vectorcallfunc call;
+  PyObject* function;
+  PyObject* attributes;  // __doc__, __wrapped__ and the like
+};
+
+StepMethod* as_method(PyObject* object) { return reinterpret_cast<StepMethod*>(object); }
+
+void set_error_of_current_exception() {
+  try {
+    throw;
+  } catch (py::error_already_set& error) {
+    error.restore();
+  } catch (const py::builtin_exception& error) {
+    error.set_error();
+  } catch (const std::bad_alloc&) {
+    PyErr_NoMemory();
+  } catch (const std::exception& error) {
+    PyErr_SetString(PyExc_RuntimeError, error.what());
+  }
+}
+
+// The stepper, where it can take the step at once; null without an error where it can't.
+Stepper* ready_stepper(PyObject* optimizer, py::object& engine) {
+  static PyObject* const name = PyUnicode_InternFromString("_engine");
+  static const auto* const type =
+      reinterpret_cast<const PyTypeObject*>(py::type::of<Stepper>().release().ptr());
+  engine = py::reinterpret_steal<py::object>(PyObject_GetAttr(optimizer, name));
+  if (!engine) {
+    PyErr_Clear();  // a class whose constructor wasn't called: the function says so
+    return nullptr;
+  }
+  if (Py_TYPE(engine.ptr()) != type) return nullptr;
+  auto* stepper = engine.cast<Stepper*>();
+  return stepper->changed() ? nullptr : stepper;
+}
+
+PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged_count,
+               PyObject* keywords) {
+  const Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
+  if (!keywords && (count == 1 || count == 2)) {
+    try {
+      py::object engine;
+      if (Stepper* stepper = ready_stepper(arguments[0], engine)) {
+        stepper->step(count == 2 ? arguments[1] : Py_None);
+        Py_RETURN_NONE;
+      }
+    } catch (...) {
+      set_error_of_current_exception();
+      return nullptr;
+    }
+  }
+  return PyObject_Vectorcall(as_method(method)->function, arguments, flagged_count, keywords);
+}
+
+// Bound to an object, as a function is; itself where it is looked up on a class.
+PyObject* bind(PyObject* method, PyObject* object, PyObject*) {
+  if (!object || object == Py_None) return Py_NewRef(method);
+  return PyMethod_New(method, object);
+}
+
+int traverse(PyObject* method, visitproc visit, void* arg) {
+  Py_VISIT(Py_TYPE(method));
+  Py_VISIT(as_method(method)->function);
+  Py_VISIT(as_method(method)->attributes);
+  return 0;
+}
+
+int clear(PyObject* method) {
+  Py_CLEAR(as_method(method)->function);
+  Py_CLEAR(as_method(method)->attributes);
+  return 0;
+}
+
+void dealloc(PyObject* method) {
+  PyTypeObject* type = Py_TYPE(method);
+  PyObject_GC_UnTrack(method);
+  clear(method);
+  type->tp_free(method);
+  Py_DECREF(type);
+}
+
+template <typename Function>
+void* slot(Function* function) {
+  return reinterpret_cast<void*>(function);
+}
+
+py::object make_type() {
+  static PyMemberDef members[] = {
+      {"__vectorcalloffset__", T_PYSSIZET, offsetof(StepMethod, call), READONLY, nullptr},
+      {"__dictoffset__", T_PYSSIZET, offsetof(StepMethod, attributes), READONLY, nullptr},
+      {nullptr, 0, 0, 0, nullptr}};
+  static PyGetSetDef getters[] = {
+      {"__dict__", PyObject_GenericGetDict, PyObject_GenericSetDict, nullptr, nullptr},
+      {nullptr, nullptr, nullptr, nullptr, nullptr}};
+  PyType_Slot slots[] = {{Py_tp_members, members},
+                         {Py_tp_getset, getters},
+                         {Py_tp_call, slot(PyVectorcall_Call)},
+                         {Py_tp_descr_get, slot(bind)},
+                         {Py_tp_traverse, slot(traverse)},
+                         {Py_tp_clear, slot(clear)},
+                         {Py_tp_dealloc, slot(dealloc)},
+                         {0, nullptr}};
+  PyType_Spec spec = {"fusedopt._core.StepMethod", sizeof(StepMethod), 0,
+                      Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
+                          Py_TPFLAGS_METHOD_DESCRIPTOR,
+                      slots};
+  auto type = py::reinterpret_steal<py::object>(PyType_FromSpec(&spec));
+  if (!type) throw py::error_already_set();
+  return type;
+}
+
+}  // namespace
+
+py::object make_step_method(const py::object& function) {
+  const py::object type = make_type();
+  auto* const native = reinterpret_cast<PyTypeObject*>(type.ptr());
+  auto method = py::reinterpret_steal<py::object>(native->tp_alloc(native, 0));
+  if (!method) throw py::error_already_set();
+  as_method(method.ptr())->call = call;
+  as_method(method.ptr())->function = Py_NewRef(function.ptr());
+  return py::module_::import("functools").attr("update_wrapper")(method, function);
+}
+
+}  // namespace fusedopt
