@@ -200,7 +200,7 @@ def test_signatures_are_torchs() -> None:
     """Positional arguments come in torch's order; what torch has as keywords are keywords."""
     opt = fusedopt.SGD([np.ones(3)], 0.1, 0.9, 0.0, 0.2, True, maximize=True)
     values = list(opt.param_groups[0].hyperparameters().values())
-    assert values == [0.1, 0.9, 0, 0.2, True, True, False, None, False]
+    assert values == [0.1, 0.9, 0, 0.2, True, True, False, None, False, None]
     opt = fusedopt.RMSprop([np.ones(3)], 0.1, 0.9, 1e-3, 0.2, 0.5, True)
     assert list(opt.param_groups[0].hyperparameters().values())[:6] == [
         0.1,
@@ -214,7 +214,7 @@ def test_signatures_are_torchs() -> None:
         opt = cls([np.ones(3)], 0.1, (0.8, 0.9), 1e-3, 0.2, True)
         values = list(opt.param_groups[0].hyperparameters().values())
         assert values[:6] == [0.1, (0.8, 0.9), 1e-3, 0.2, True, False]
-        assert values[6:] == [cls is fusedopt.AdamW, True, 0, False, "raw"]
+        assert values[6:] == [cls is fusedopt.AdamW, True, 0, False, "raw", None]
         with pytest.raises(TypeError):
             cls([np.ones(3)], 0.1, (0.8, 0.9), 1e-3, 0.2, True, True)
 
@@ -224,7 +224,7 @@ def test_repr() -> None:
     assert repr(opt) == (
         "AdamW(lr=0.5, betas=(0.9, 0.999), eps=1e-08, weight_decay=0.01, amsgrad=False, "
         "maximize=False, decoupled_weight_decay=True, bias_correction=True, eps_root=0.0, "
-        "eps_hat=False, amsgrad_max='raw'; 2 arrays, 16 elements, float32/float64)"
+        "eps_hat=False, amsgrad_max='raw', ema_decay=None; 2 arrays, 16 elements, float32/float64)"
     )
     assert repr(opt.param_groups[0]).startswith("ParamGroup(lr=0.5, ")
     assert repr(fusedopt.SGD([])).endswith("; 0 arrays, 0 elements)")

@@ -2,6 +2,7 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <functional>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -32,13 +33,13 @@ std::string compiler() {
 #endif
 }
 
-// A block in which parameters are ahead. Native, so that no signal's handler, as that of Ctrl-C,
-// can run between a move and what the with statement knows of it.
-struct LookaheadBlock {
+// A block in which parameters are elsewhere. Native, so that no signal's handler, as that of
+// Ctrl-C, can run between a move and what the with statement knows of it.
+struct Block {
   py::object stepper;
-  std::vector<double> momenta;
+  std::function<void(Stepper&)> move;
 
-  void enter() const { stepper.cast<Stepper&>().move_ahead(momenta); }
+  void enter() const { move(stepper.cast<Stepper&>()); }
   void exit(const py::args&) const { stepper.cast<Stepper&>().move_back(); }
 };
 
@@ -112,23 +113,26 @@ PYBIND11_MODULE(_core, module) {
 
   // As the stub has it: there is nothing static to guard.
   const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
-  py::class_<LookaheadBlock>(module, "Lookahead", py::is_final(), plain)
-      .def("__enter__", &LookaheadBlock::enter)
-      .def("__exit__", &LookaheadBlock::exit);
+  py::class_<Block>(module, "Block", py::is_final(), plain)
+      .def("__enter__", &Block::enter)
+      .def("__exit__", &Block::exit);
   py::class_<Stepper>(module, "Stepper", py::is_final(), plain)
       .def(py::init<>())
       .def(
           "add_group",
           [](Stepper& self, const py::list& params, const py::object& names, std::string_view rule,
-             const py::dict& hyperparameters,
-             py::handle grads) { self.add_group(params, names, {rule, hyperparameters}, grads); },
+             const py::dict& hyperparameters, std::optional<double> ema_decay, py::handle grads) {
+            self.add_group(params, names, {rule, hyperparameters}, ema_decay, grads);
+          },
           py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("hyperparameters"),
-          py::arg("grads"))
+          py::arg("ema_decay"), py::arg("grads"))
       .def(
           "configure",
           [](Stepper& self, std::size_t group, std::string_view rule,
-             const py::dict& hyperparameters) { self.configure(group, {rule, hyperparameters}); },
-          py::arg("group"), py::arg("rule"), py::arg("hyperparameters"))
+             const py::dict& hyperparameters, std::optional<double> ema_decay) {
+            self.configure(group, {rule, hyperparameters}, ema_decay);
+          },
+          py::arg("group"), py::arg("rule"), py::arg("hyperparameters"), py::arg("ema_decay"))
       .def_property("changed", &Stepper::changed, &Stepper::set_changed)
       .def("bind", &Stepper::bind, py::arg("grads"))
       .def("zero_grad", &Stepper::zero_grad)
@@ -149,9 +153,13 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "lookahead",
           [](py::object self, std::vector<double> momenta) {
-            return LookaheadBlock{std::move(self), std::move(momenta)};
+            return Block{std::move(self), [momenta = std::move(momenta)](Stepper& stepper) {
+                           stepper.move_ahead(momenta);
+                         }};
           },
           py::arg("momenta"))
+      .def("swap_ema",
+           [](py::object self) { return Block{std::move(self), &Stepper::move_to_averages}; })
       // Also for protocols 0 and 1, which would try to make one without its arguments.
       .def(
           "__reduce_ex__",

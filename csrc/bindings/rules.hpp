@@ -20,6 +20,11 @@ inline const GradientKernel& gradient_kernel(DType dtype) {
 
 const RuleInfo& find_rule(std::string_view name);
 
+// Of the averages that follow behind rules.
+inline const Kernel& average_kernel(DType dtype) {
+  return find_rule("ema").kernels[static_cast<int>(dtype)];
+}
+
 // A rule with values for its hyperparameters.
 struct ConfiguredRule {
   const RuleInfo* info = nullptr;

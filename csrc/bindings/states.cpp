@@ -1,6 +1,7 @@
 #include "bindings/states.hpp"
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/float_mode.hpp"
 
@@ -37,15 +38,17 @@ bool States::follow_previous(const Selection& selection, std::size_t parameter,
 }
 
 void States::find_missing(Missing& missing, const ConfiguredRule& rule, const Selection& selection,
-                          const Parameters& parameters, std::size_t first, std::size_t last,
-                          PyObject* const* grads) const {
-  for (std::size_t k = 0; k < selection.size(); ++k) {
+                          std::optional<std::size_t> average, const Parameters& parameters,
+                          std::size_t first, std::size_t last, PyObject* const* grads) const {
+  const auto find = [&](std::size_t state, std::optional<double> initial) {
     for (std::size_t i = first; i < last; ++i) {
-      if (grads[i] == Py_None || data(selection[k], i)) continue;
-      missing.places.push_back({selection[k], i, rule.initial(k)});
+      if (grads[i] == Py_None || data(state, i)) continue;
+      missing.places.push_back({state, i, initial});
       missing.bytes += Arena::room(parameters[i].bytes());
     }
-  }
+  };
+  for (std::size_t k = 0; k < selection.size(); ++k) find(selection[k], rule.initial(k));
+  if (average) find(*average, std::nullopt);
 }
 
 namespace {
@@ -72,10 +75,14 @@ void States::add(const Missing& missing, Parameters& parameters) noexcept {
         last && last->state == k && last->parameter + 1 == i && parameters.is_behind_previous(i);
     void* data = follows ? arena.take_next(p.bytes())
                          : arena.take(p.bytes(), data_of(p.array), static_cast<int>(k) + 1);
-    if (initial != 0) fill(data, p, initial);
+    if (!initial) {
+      std::memcpy(data, data_of(p.array), p.bytes());
+    } else if (*initial != 0) {
+      fill(data, p, *initial);
+    }
     all_[k].data[i] = static_cast<char*>(data);
     all_[k].owners[i] = missing.arena;
-    p.fresh = true;
+    p.fresh |= initial.has_value();
     last = &next;
   }
 }
@@ -86,6 +93,11 @@ void States::remove(const Missing& missing, Parameters& parameters) noexcept {
     all_[k].owners[i].reset();
     parameters[i].fresh = false;
   }
+}
+
+std::vector<char*> States::arrays_of(std::string_view state) const {
+  const auto found = std::ranges::find(all_, state, &State::name);
+  return found == all_.end() ? std::vector<char*>(parameters_) : found->data;
 }
 
 py::dict States::of(std::size_t parameter, DType dtype, Shape shape) const {

@@ -3,7 +3,9 @@
 
 #include <cstddef>
 #include <memory>
+#include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "bindings/parameters.hpp"
@@ -33,7 +35,7 @@ class States {
   struct Missing {
     struct Place {
       std::size_t state, parameter;
-      double initial;  // what the array is filled with
+      std::optional<double> initial;  // what the array is filled with; none: with the parameter
     };
     std::vector<Place> places;
     std::size_t bytes = 0;
@@ -41,12 +43,15 @@ class States {
   };
   // Adds those of the parameters from first to last, but for last, that have a gradient.
   void find_missing(Missing& missing, const ConfiguredRule& rule, const Selection& selection,
-                    const Parameters& parameters, std::size_t first, std::size_t last,
-                    PyObject* const* grads) const;
-  // Makes them, and marks their parameters as fresh. Can't fail.
+                    std::optional<std::size_t> average, const Parameters& parameters,
+                    std::size_t first, std::size_t last, PyObject* const* grads) const;
+  // Makes them, and marks parameters as fresh where a rule needs them. Can't fail.
   void add(const Missing& missing, Parameters& parameters) noexcept;
   // Unmakes them.
   void remove(const Missing& missing, Parameters& parameters) noexcept;
+
+  // Every parameter's array of a state, by name; nulls where there are none.
+  std::vector<char*> arrays_of(std::string_view state) const;
 
   // All that a parameter has, by name.
   py::dict of(std::size_t parameter, DType dtype, Shape shape) const;

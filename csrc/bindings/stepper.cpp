@@ -14,7 +14,7 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
 }  // namespace
 
 void Stepper::add_group(const py::list& params, const py::object& names, const ConfiguredRule& rule,
-                        py::handle grads) {
+                        std::optional<double> ema_decay, py::handle grads) {
   const ParameterNames new_names(names, params.size());
   py::object given = py::none();
   if (!grads.is_none()) {
@@ -22,7 +22,7 @@ void Stepper::add_group(const py::list& params, const py::object& names, const C
     items_of(given, new_names);
   }
   const std::scoped_lock lock(mutex_);
-  lookahead_.require_none("add_param_group()");
+  elsewhere_.require_home("add_param_group()");
   if (!given.is_none() && bound_.is_none()) {
     throw py::value_error("grads: expected None, as the optimizer has no gradients bound to it");
   }
@@ -37,7 +37,6 @@ void Stepper::add_group(const py::list& params, const py::object& names, const C
   std::int64_t* const old_steps = steps_;
   const std::size_t groups = groups_.size();
   try {
-    for (std::size_t i = before; i < count; ++i) rule.require_finite(parameters_[i].dtype);
     const std::size_t bytes = count * sizeof(std::int64_t);
     const auto arena = allocate_arena(bytes, "step counts");
     auto* steps = static_cast<std::int64_t*>(arena->take_next(bytes));
@@ -46,7 +45,10 @@ void Stepper::add_group(const py::list& params, const py::object& names, const C
     writable_.add(arena, parameters_);
     steps_arena_ = arena;
     steps_ = steps;
-    groups_.push_back({before, count, rule, states_.select(rule.info->states), {}});
+    Group& group = groups_.emplace_back();
+    group.first = before;
+    group.last = count;
+    configure(group, rule, ema_decay);
     if (!given.is_none()) {
       const py::object all = bound_ + given;
       gather(items_of(all, parameters_.names()));
@@ -65,13 +67,20 @@ void Stepper::add_group(const py::list& params, const py::object& names, const C
   if (old_arena) writable_.remove(old_arena, parameters_);
 }
 
-void Stepper::configure(std::size_t group, const ConfiguredRule& rule) {
+void Stepper::configure(std::size_t group, const ConfiguredRule& rule,
+                        std::optional<double> ema_decay) {
   const std::scoped_lock lock(mutex_);  // a step on another thread may read what this writes
-  Group& g = groups_.at(group);
+  configure(groups_.at(group), rule, ema_decay);
+}
+
+void Stepper::configure(Group& g, const ConfiguredRule& rule, std::optional<double> ema_decay) {
   for (std::size_t i = g.first; i < g.last; ++i) rule.require_finite(parameters_[i].dtype);
   g.states = states_.select(rule.info->states);
-  plan_is_regular_ = plan_is_regular_ && rule.info == g.rule.info;
+  plan_is_regular_ &= rule.info == g.rule.info && ema_decay.has_value() == g.average.has_value();
   g.rule = rule;
+  g.average.reset();
+  if (ema_decay) g.average = states_.select(find_rule("ema").states).front();
+  g.ema_decay = ema_decay.value_or(0);
 }
 
 void Stepper::bind(py::handle grads) {
@@ -122,7 +131,7 @@ void Stepper::step(py::handle grads) {
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs.
   const std::scoped_lock lock(mutex_);
-  lookahead_.require_none("step()");
+  elsewhere_.require_home("step()");
   PyObject* const* items = this->items(given);
   States::Missing made;
   const bool repeats = prepare(items, made);
@@ -139,7 +148,7 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   py::tuple in_order;
   const py::object given = read(grads);
   const std::scoped_lock lock(mutex_);
-  lookahead_.require_none("step()");
+  elsewhere_.require_home("step()");
   in_order = py::tuple(given.is_none() ? bound_ : given);
   PyObject* const* items = items_of(in_order, parameters_.names());
   if (options.zero_grads) {
@@ -269,7 +278,7 @@ void Stepper::traffic(py::handle grads) {
 // Either all state that the step needs is made, or none.
 void Stepper::make_missing_state(PyObject* const* grads, States::Missing& missing) {
   for (const Group& g : groups_) {
-    states_.find_missing(missing, g.rule, g.states, parameters_, g.first, g.last, grads);
+    states_.find_missing(missing, g.rule, g.states, g.average, parameters_, g.first, g.last, grads);
   }
   missing.arena = allocate_arena(missing.bytes, "the optimizer's state");
   writable_.add(missing.arena, parameters_);
@@ -394,8 +403,10 @@ bool Stepper::gather(PyObject* const* grads) {
     if (folded.step != steps_[i] + 1 || folded.fresh != p.fresh) {
       regular &= folded.step == 0;
       folded = {steps_[i] + 1, p.fresh, i, 0};
-      folded.index =
-          plan_.add_coefficients(kernel, rule.hyperparameters.data(), folded.step, folded.fresh);
+      FollowingAverage average;
+      if (group->average) average = {&average_kernel(p.dtype), &group->ema_decay};
+      folded.index = plan_.add_coefficients(kernel, rule.hyperparameters.data(), folded.step,
+                                            folded.fresh, average);
     }
     // What lies side by side in all streams is one piece of work.
     const std::uintptr_t distance = address(data_of(grad)) - address(binding.data);
@@ -417,6 +428,11 @@ bool Stepper::gather(PyObject* const* grads) {
       complete &= state != nullptr;
       piece.streams[2 + k] = state;
     }
+    if (group->average) {
+      char* average = states_.data(*group->average, i);
+      complete &= average != nullptr;
+      piece.streams[average_stream] = average;
+    }
   }
   plan_is_regular_ = regular && complete;
   return complete;
@@ -424,7 +440,7 @@ bool Stepper::gather(PyObject* const* grads) {
 
 void Stepper::move_ahead(const std::vector<double>& momenta) {
   const std::scoped_lock lock(mutex_);
-  lookahead_.require_none("lookahead()");
+  elsewhere_.require_home("lookahead()");
   if (momenta.size() != groups_.size()) {
     throw std::runtime_error("lookahead(): parameters were added since it was called");
   }
@@ -437,24 +453,38 @@ void Stepper::move_ahead(const std::vector<double>& momenta) {
       momentum_of[i] = momenta.at(k);
     }
   }
+  find_those_with(velocities);
+  elsewhere_.move_ahead(parameters_, std::move(velocities), momentum_of);
+}
+
+void Stepper::move_to_averages() {
+  const std::scoped_lock lock(mutex_);
+  elsewhere_.require_home("swap_ema()");
+  std::vector<char*> averages = states_.arrays_of("ema");
+  find_those_with(averages);
+  elsewhere_.exchange(parameters_, std::move(averages));
+}
+
+// Looks at parameters again, of which those that have a partner are about to be written.
+void Stepper::find_those_with(const std::vector<char*>& partners) {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (!parameters_.is_unchanged(i, velocities[i] != nullptr)) {
-      find_parameters([&](std::size_t k) { return velocities[k] != nullptr; });
+    if (!parameters_.is_unchanged(i, partners[i] != nullptr)) {
+      find_parameters([&](std::size_t k) { return partners[k] != nullptr; });
       break;
     }
   }
-  lookahead_.move_ahead(parameters_, std::move(velocities), momentum_of);
 }
 
 void Stepper::move_back() {
   const std::scoped_lock lock(mutex_);
-  lookahead_.move_back(parameters_);
+  elsewhere_.move_back(parameters_);
 }
 
 // Whether all of a parameter's arrays but the gradient lie behind those of the one before.
 bool Stepper::follows_previous(const Group& group, std::size_t i) const {
-  return parameters_.is_behind_previous(i) &&
-         states_.follow_previous(group.states, i, parameters_[i - 1].bytes());
+  const std::size_t bytes = parameters_[i - 1].bytes();
+  return parameters_.is_behind_previous(i) && states_.follow_previous(group.states, i, bytes) &&
+         (!group.average || states_.follow_previous({*group.average}, i, bytes));
 }
 
 py::dict Stepper::state(py::ssize_t index) const {

@@ -3,9 +3,10 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <vector>
 
-#include "bindings/lookahead.hpp"
+#include "bindings/elsewhere.hpp"
 #include "bindings/parameters.hpp"
 #include "bindings/rules.hpp"
 #include "bindings/states.hpp"
@@ -24,7 +25,7 @@ class Stepper {
   // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else
   // None. Throws where an array can't be updated in place, and changes nothing then.
   void add_group(const py::list& params, const py::object& names, const ConfiguredRule& rule,
-                 py::handle grads);
+                 std::optional<double> ema_decay, py::handle grads);
 
   // From now on these are the gradients of every step.
   void bind(py::handle grads);
@@ -32,7 +33,7 @@ class Stepper {
   void zero_grad();
 
   // A group's rule and hyperparameters from the next step on.
-  void configure(std::size_t group, const ConfiguredRule& rule);
+  void configure(std::size_t group, const ConfiguredRule& rule, std::optional<double> ema_decay);
 
   // Whether a hyperparameter was assigned that configure() wasn't told of.
   bool changed() const { return changed_; }
@@ -56,6 +57,8 @@ class Stepper {
   // Moves each parameter by so many times its velocity, a number for each group, while all rules
   // have a velocity; and back, bit for bit. Between the two a step is an error.
   void move_ahead(const std::vector<double>& momenta);
+  // Exchanges each parameter with its average, where it has one.
+  void move_to_averages();
   void move_back();
 
   // The state arrays that a parameter has, by name.
@@ -78,6 +81,8 @@ class Stepper {
     std::size_t first = 0, last = 0;  // its parameters, but for last
     ConfiguredRule rule;
     States::Selection states;
+    std::optional<std::size_t> average;  // where among the states
+    double ema_decay = 0;
     Folded folded[dtype_count];
   };
 
@@ -90,6 +95,8 @@ class Stepper {
   [[noreturn]] void throw_nonfinite(const GradientScan& scan) const;
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads);
+  void configure(Group& group, const ConfiguredRule& rule, std::optional<double> ema_decay);
+  void find_those_with(const std::vector<char*>& partners);
   template <typename IsUpdated>
   void find_parameters(const IsUpdated& is_updated);
   bool follows_previous(const Group& group, std::size_t i) const;
@@ -106,7 +113,7 @@ class Stepper {
 
   py::object bound_ = py::none();  // a tuple of gradients, or None
   bool changed_ = true;
-  Lookahead lookahead_;
+  Elsewhere elsewhere_;
 
   std::vector<Group> groups_;
   Plan plan_;

@@ -14,11 +14,13 @@ void Plan::clear() {
   batches_.clear();
   coefficients_.clear();
   elements_ = 0;
+  averages_ = false;
 }
 
 std::size_t Plan::add_coefficients(const Kernel& kernel, const double* hyperparameters,
-                                   std::int64_t step, bool fresh) {
-  coefficients_.push_back({&kernel, hyperparameters, step, fresh, {}});
+                                   std::int64_t step, bool fresh, const FollowingAverage& average) {
+  coefficients_.push_back({&kernel, hyperparameters, step, fresh, {}, average, {}});
+  averages_ |= average.kernel != nullptr;
   return coefficients_.size() - 1;
 }
 
@@ -28,6 +30,10 @@ void Plan::fold(double gradient_scale) noexcept {
   for (Folded& folded : coefficients_) {
     const StepContext when{folded.step, folded.fresh, gradient_scale};
     folded.kernel->fold(folded.hyperparameters, when, folded.coefficients);
+    const FollowingAverage& average = folded.average;
+    if (average.kernel) {
+      average.kernel->fold(average.hyperparameters, when, folded.average_coefficients);
+    }
   }
 }
 
@@ -54,7 +60,8 @@ void Plan::run(Loop Kernel::* loop, const GradientWork& gradients) const noexcep
   const Work work{loop, gradients};
   const bool is_small = elements_ < grid.serial_below.load(std::memory_order_relaxed);
   const int threads = is_small ? 1 : num_threads();
-  if (threads == 1 && gradients.is_none()) {
+  const bool at_once = gradients.is_none() && !averages_;
+  if (threads == 1 && at_once) {
     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
     std::size_t first = 0;
     for (const Batch& batch : batches_) {
@@ -68,18 +75,18 @@ void Plan::run(Loop Kernel::* loop, const GradientWork& gradients) const noexcep
     const Plan* plan;
     Work work;
     std::int64_t chunk;
+    bool at_once;
   };
   const std::int64_t chunk = grid.chunk.load(std::memory_order_relaxed);
-  const Task task{this, work, chunk};
+  const Task task{this, work, chunk, at_once};
   parallel_ranges((elements_ + chunk - 1) / chunk, threads,
                   [](const void* context, std::int64_t first, std::int64_t last) {
                     const Task& t = *static_cast<const Task*>(context);
                     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
                     const std::int64_t end = std::min(last * t.chunk, t.plan->elements_);
-                    // What follows a loop is to find the gradients in the cache.
-                    const bool at_once = t.work.gradients.is_none();
+                    // What follows a loop is to find its arrays in the cache.
                     for (std::int64_t at = first * t.chunk; at < end;) {
-                      const std::int64_t next = at_once ? end : std::min(at + t.chunk, end);
+                      const std::int64_t next = t.at_once ? end : std::min(at + t.chunk, end);
                       t.plan->run_range(t.work, at, next);
                       at = next;
                     }
@@ -97,8 +104,27 @@ void Plan::run_pieces(const Work& work, const Batch& batch, const Piece* first,
     (batch.kernel->*work.loop)(coefficients_[batch.coefficients].coefficients, first,
                                static_cast<std::int64_t>(count));
   }
+  const Folded& folded = coefficients_[batch.coefficients];
+  if (work.loop && folded.average.kernel) run_averages(work, folded, first, count);
   if (!work.gradients.zero) return;
   for (const Piece* piece = first; piece != first + count; ++piece) zero(*batch.kernel, *piece);
+}
+
+void Plan::run_averages(const Work& work, const Folded& folded, const Piece* first,
+                        std::size_t count) const {
+  constexpr std::size_t at_once = 32;
+  Piece following[at_once];
+  for (std::size_t at = 0; at < count; at += at_once) {
+    const std::size_t n = std::min(at_once, count - at);
+    for (std::size_t k = 0; k < n; ++k) {
+      const Piece& piece = first[at + k];
+      following[k].size = piece.size;
+      following[k].streams[0] = following[k].streams[1] = piece.streams[0];
+      following[k].streams[2] = piece.streams[average_stream];
+    }
+    (folded.average.kernel->*work.loop)(folded.average_coefficients, following,
+                                        static_cast<std::int64_t>(n));
+  }
 }
 
 void Plan::run_clipped(const Work& work, const Batch& batch, const Piece& piece) const {

@@ -29,13 +29,19 @@ struct GradientWork {
   bool is_none() const { return !zero && !clips(); }
 };
 
+// An average of what a kernel updates, which follows behind it.
+struct FollowingAverage {
+  const Kernel* kernel = nullptr;  // null: there is none
+  const double* hyperparameters = nullptr;
+};
+
 class Plan {
  public:
   void clear();
   // The index of new coefficients, of a kernel with these hyperparameters for a parameter's so
   // manyth step; fold() computes them, and reads the hyperparameters then.
   std::size_t add_coefficients(const Kernel& kernel, const double* hyperparameters,
-                               std::int64_t step, bool fresh);
+                               std::int64_t step, bool fresh, const FollowingAverage& average = {});
   // Those of this index are for another step, without fresh state.
   void set_step(std::size_t index, std::int64_t step) {
     coefficients_[index].step = step;
@@ -80,6 +86,8 @@ class Plan {
     std::int64_t step;
     bool fresh;
     Coefficients coefficients;
+    FollowingAverage average;
+    Coefficients average_coefficients;
   };
   // What a run does to each stretch of work.
   struct Work {
@@ -92,6 +100,8 @@ class Plan {
 
   void run_range(const Work& work, std::int64_t at, std::int64_t end) const;
   static void zero(const Kernel& kernel, const Piece& piece);
+  void run_averages(const Work& work, const Folded& folded, const Piece* first,
+                    std::size_t count) const;
   void run_pieces(const Work& work, const Batch& batch, const Piece* first,
                   std::size_t count) const;
   // Not inlined: its buffer would be in the frame of every step.
@@ -103,6 +113,7 @@ class Plan {
   std::vector<Batch> batches_;
   std::vector<Folded> coefficients_;
   std::int64_t elements_ = 0;
+  bool averages_ = false;  // something follows
 };
 
 }  // namespace fusedopt

@@ -14,11 +14,14 @@ namespace fusedopt::FUSEDOPT_ISA {
 namespace {
 
 template <typename Hyper>
-constexpr int field_count = int(sizeof(Hyper::fields) / sizeof(Hyper::fields[0]));
+constexpr int field_count = 0;
+template <typename Hyper>
+  requires requires { Hyper::fields; }
+constexpr int field_count<Hyper> = int(sizeof(Hyper::fields) / sizeof(Hyper::fields[0]));
 
 // No loop: for one the compiler scatters them over memory, which takes longer than a small step.
 template <typename Hyper, int... k>
-Hyper read(const double* hyperparameters, Indices<k...>) {
+Hyper read([[maybe_unused]] const double* hyperparameters, Indices<k...>) {
   Hyper hyper{};
   ((hyper.*Hyper::fields[k].member = hyperparameters[k]), ...);
   return hyper;
@@ -55,13 +58,16 @@ constexpr Kernel kernel() {
 template <typename Rule>
 constexpr RuleInfo describe() {
   using Hyper = typename Rule::Hyper;
-  static_assert(sizeof(Hyper) == field_count<Hyper> * sizeof(double), "a member without a field");
+  static_assert(__is_empty(Hyper) || sizeof(Hyper) == field_count<Hyper> * sizeof(double),
+                "a member without a field");
   static_assert(field_count<Hyper> <= max_hyperparameters,
                 "raise max_hyperparameters in interface.hpp");
   static_assert(Rule::states.count <= max_states, "raise max_states in interface.hpp");
   Names hyperparameters{{}, field_count<Hyper>};
-  for (int k = 0; k < hyperparameters.count; ++k) {
-    hyperparameters.items[k] = Hyper::fields[k].name;
+  if constexpr (field_count<Hyper> > 0) {
+    for (int k = 0; k < hyperparameters.count; ++k) {
+      hyperparameters.items[k] = Hyper::fields[k].name;
+    }
   }
   return {Rule::name,
           hyperparameters,

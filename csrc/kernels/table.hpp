@@ -12,7 +12,9 @@ namespace fusedopt {
 enum class DType : int { float32, float64 };
 constexpr int dtype_count = 2;
 
-constexpr int max_streams = 2 + max_states;  // the parameter, its gradient, the state arrays
+// The parameter, its gradient, the state arrays, the average, which has its place at the end.
+constexpr int max_streams = 2 + max_states + 1;
+constexpr int average_stream = max_streams - 1;
 
 // Room for any rule's folded coefficients; only the rule that wrote them reads them.
 struct Coefficients {

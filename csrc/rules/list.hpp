@@ -2,6 +2,7 @@
 #pragma once
 
 #include "rules/adam.hpp"
+#include "rules/average.hpp"
 #include "rules/rmsprop.hpp"
 #include "rules/sgd.hpp"
 
@@ -12,7 +13,7 @@ template <typename... Rules>
 struct RuleList {};
 
 using AllRules = RuleList<SGD, Momentum, Lookahead, RMSprop, RMSpropMomentum, RMSpropCentered,
-                          RMSpropCenteredMomentum, Adam, AMSGrad>;
+                          RMSpropCenteredMomentum, Adam, AMSGrad, Average, Exchange>;
 
 }  // namespace
 }  // namespace fusedopt::FUSEDOPT_ISA

@@ -35,6 +35,13 @@ def decay_rate(name: str, value: Any) -> float:
     return _number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
+def fraction_or_none(name: str, value: Any) -> float | None:
+    """Check for a number in [0, 1], or None."""
+    if value is None:
+        return None
+    return _number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+
+
 def decay_rates(name: str, value: Any) -> tuple[float, float]:
     """Check for two numbers in [0, 1)."""
     is_sequence = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
@@ -47,7 +54,7 @@ def decay_rates(name: str, value: Any) -> tuple[float, float]:
 
 
 #: The checks of numbers: of what a schedule can give, too.
-NUMBERS: tuple[Check, ...] = (finite, non_negative, decay_rate, decay_rates)
+NUMBERS: tuple[Check, ...] = (finite, non_negative, decay_rate, decay_rates, fraction_or_none)
 
 
 def flag(name: str, value: Any) -> bool:

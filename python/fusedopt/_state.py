@@ -25,6 +25,7 @@ class Engine(Protocol):
         names: tuple[str, ...] | None,
         rule: str,
         hyperparameters: dict[str, float],
+        ema_decay: float | None,
         grads: Grads | None,
     ) -> None:
         """Add parameters, with their gradients where these are bound, or raise and add none."""
@@ -35,7 +36,9 @@ class Engine(Protocol):
     def zero_grad(self) -> None:
         """Fill the gradients that are bound with zeros."""
 
-    def configure(self, group: int, rule: str, hyperparameters: dict[str, float]) -> None:
+    def configure(
+        self, group: int, rule: str, hyperparameters: dict[str, float], ema_decay: float | None
+    ) -> None:
         """Use this rule with these hyperparameters for a group, from the next step on."""
 
     def step(self, grads: Grads | None) -> None:
@@ -59,6 +62,10 @@ class Engine(Protocol):
 
     def lookahead(self, momenta: list[float]) -> AbstractContextManager[None]:
         """Hold parameters ahead by their group's momentum times their velocity, for a block."""
+        ...
+
+    def swap_ema(self) -> AbstractContextManager[None]:
+        """Hold parameters and their averages in each other's place, for a block."""
         ...
 
     def state(self, index: int) -> dict[str, Array]:
@@ -127,6 +134,28 @@ class States(Mapping[int | str, ParameterState]):
 
     def __len__(self) -> int:
         return len(self._states)
+
+    def __repr__(self) -> str:
+        return repr(dict(self))
+
+
+class Averages(Mapping[int | str, Array]):
+    """The averages of those parameters that have one: live arrays, by index or name."""
+
+    def __init__(self, states: States) -> None:
+        self._states = states
+
+    def __getitem__(self, key: int | str) -> Array:
+        if "ema" not in self._states[key]:
+            raise KeyError(key)
+        average: Array = self._states[key]["ema"]
+        return average
+
+    def __iter__(self) -> Iterator[int | str]:
+        return (key for key, state in self._states.items() if "ema" in state)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
     def __repr__(self) -> str:
         return repr(dict(self))

@@ -64,6 +64,9 @@ class Adam(Optimizer):
     grads : list, or dict with the names of params, optional
         Arrays that hold the gradients at every step, or None for a parameter without any. The step
         then takes none: see `step` and `zero_grad`.
+    ema_decay : float, optional
+        Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
+        starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
 
     Raises
     ------
@@ -128,6 +131,7 @@ class Adam(Optimizer):
         eps_hat: bool = False,
         amsgrad_max: str = "raw",
         grads: Grads | None = None,
+        ema_decay: Number | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -143,6 +147,7 @@ class Adam(Optimizer):
             eps_hat=eps_hat,
             amsgrad_max=amsgrad_max,
             grads=grads,
+            ema_decay=ema_decay,
         )
 
     @staticmethod
@@ -212,6 +217,9 @@ class AdamW(Adam):
     grads : list, or dict with the names of params, optional
         Arrays that hold the gradients at every step, or None for a parameter without any. The step
         then takes none: see `step` and `zero_grad`.
+    ema_decay : float, optional
+        Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
+        starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
 
     Raises
     ------
@@ -262,6 +270,7 @@ class AdamW(Adam):
         eps_hat: bool = False,
         amsgrad_max: str = "raw",
         grads: Grads | None = None,
+        ema_decay: Number | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -277,4 +286,5 @@ class AdamW(Adam):
             eps_hat=eps_hat,
             amsgrad_max=amsgrad_max,
             grads=grads,
+            ema_decay=ema_decay,
         )

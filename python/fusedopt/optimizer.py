@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any, ClassVar, NoReturn
 
@@ -10,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._hyperparameters import Check
+from ._hyperparameters import Check, fraction_or_none
 from ._param_group import ParamGroup
 from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
-from ._state import Engine, States
+from ._state import Averages, Engine, States
 from ._step_options import StepResult, check_step_options
-from ._types import Grads, Params
+from ._types import Grads, Number, Params
 
 
 class Optimizer:
@@ -32,6 +33,8 @@ class Optimizer:
     state : mapping
         For each parameter, by index (or by name, where ``params`` was a dict), a read-only mapping
         of its state: ``"step"`` and live arrays. Empty before the parameter's first step.
+    ema : mapping
+        For each parameter that has one, its average: a live array.
     completed_steps : int
         How many steps the optimizer has completed: what schedules are asked about.
     step_counts : array of int64
@@ -47,8 +50,15 @@ class Optimizer:
     _checks: ClassVar[Mapping[str, Check]] = {}
     _lasting: ClassVar[frozenset[str]] = frozenset()
 
-    def __init__(self, params: Params, *, grads: Grads | None = None, **defaults: Any) -> None:
-        self._defaults = {name: defaults[name] for name in self._checks}
+    def __init__(
+        self,
+        params: Params,
+        *,
+        grads: Grads | None = None,
+        ema_decay: Number | None = None,
+        **defaults: Any,
+    ) -> None:
+        self._defaults = {**defaults, "ema_decay": ema_decay}
         self._adding = Lock()  # native and Python groups are the same ones
         self._groups: list[ParamGroup] = []
         self._names: tuple[str, ...] | None = None
@@ -62,14 +72,16 @@ class Optimizer:
 
     def _add(self, spec: GroupSpec, label: str, grads: Grads | None = None) -> None:
         values = {**self._defaults, **spec.overrides}
-        group = ParamGroup(spec.arrays, self._checks, self._lasting, values, self._engine, label)
-        rule = self._rule(group.values_at(self.completed_steps), group.scheduled)
+        checks = {**self._checks, "ema_decay": fraction_or_none}
+        group = ParamGroup(spec.arrays, checks, self._lasting, values, self._engine, label)
+        values = group.values_at(self.completed_steps)
+        rule = self._rule(values, group.scheduled)
         # The first arrays decide whether parameters have names; a group without any goes along.
         if spec.arrays or not len(self._states):
             names = spec.names
         else:
             names = None if self._names is None else ()
-        self._engine.add_group(spec.arrays, names, *rule, grads)
+        self._engine.add_group(spec.arrays, names, *rule, values["ema_decay"], grads)
         # From here on nothing can fail.
         self._names = None if names is None else (self._names or ()) + names
         self._groups.append(group)
@@ -110,7 +122,8 @@ class Optimizer:
         group._changed = False
         try:
             values = group.values_at(self.completed_steps)
-            self._engine.configure(k, *self._rule(values, scheduled))
+            rule = self._rule(values, scheduled)
+            self._engine.configure(k, *rule, values["ema_decay"])
         except BaseException as error:
             group._changed = True
             if len(self._groups) == 1 or type(error) not in (TypeError, ValueError):
@@ -126,6 +139,48 @@ class Optimizer:
     def state(self) -> States:
         """The state of each parameter, by index, or by name where ``params`` was a dict."""
         return self._states
+
+    @property
+    def ema(self) -> Averages:
+        """The averages of the parameters, by index or name, where there is an ``ema_decay``.
+
+        Live arrays, each from its parameter's first step on. Inside ``with opt.swap_ema()`` they
+        hold what the parameters were.
+        """
+        return Averages(self._states)
+
+    def swap_ema(self) -> AbstractContextManager[None]:
+        """Put the averages in the parameters' place, for a ``with`` block.
+
+        Inside the block each parameter that has an average holds it, as to evaluate a model with;
+        at its end parameters and averages are what they were, bit for bit, also where it ends by an
+        exception. No further memory is needed: the two are exchanged.
+
+        Raises
+        ------
+        ValueError
+            If no group has an ``ema_decay`` and no parameter an average; if a parameter can no
+            longer be updated in place.
+        RuntimeError
+            If the parameters are elsewhere already; ``step`` raises it inside the block.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> p = np.array([1.0, 2.0])
+        >>> opt = fusedopt.SGD([p], lr=1.0, ema_decay=0.5)
+        >>> opt.step([np.array([1.0, 1.0])])
+        >>> opt.ema[0]
+        array([0.5, 1.5])
+        >>> with opt.swap_ema():
+        ...     print(p)
+        [0.5 1.5]
+        >>> p
+        array([0., 1.])
+        """
+        if all(group["ema_decay"] is None for group in self._groups) and not self.ema:
+            raise ValueError("swap_ema(): there are no averages; give the optimizer an ema_decay")
+        return self._engine.swap_ema()
 
     @property
     def completed_steps(self) -> int:

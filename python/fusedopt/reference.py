@@ -59,7 +59,7 @@ class _NumPyEngine:
         self._rules: dict[int, str] = {}
         self._names: tuple[str, ...] = ()
         self._states: list[dict[str, Array]] = []
-        self._ahead = False
+        self._block = ""  # what the parameters are inside, elsewhere
         self.completed_steps = 0
         self.step_counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -69,10 +69,11 @@ class _NumPyEngine:
         names: tuple[str, ...] | None,
         rule: str,
         hyperparameters: dict[str, float],
+        ema_decay: float | None,
         grads: Grads | None,
     ) -> None:
         group = len(self._optimizer.param_groups)
-        self.configure(group, rule, hyperparameters)
+        self.configure(group, rule, hyperparameters, ema_decay)
         self._groups += [group for _ in params]
         self._params += params
         self._names += names or ()
@@ -81,7 +82,9 @@ class _NumPyEngine:
         self._states += [{} for _ in params]
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
 
-    def configure(self, group: int, rule: str, hyperparameters: dict[str, float]) -> None:
+    def configure(
+        self, group: int, rule: str, hyperparameters: dict[str, float], ema_decay: float | None
+    ) -> None:
         """Remember the rule: its hyperparameters are read from the group at each step."""
         self._rules[group] = rule
 
@@ -90,22 +93,43 @@ class _NumPyEngine:
 
     @contextmanager
     def lookahead(self, momenta: list[float]) -> Iterator[None]:
-        if self._ahead:
-            raise RuntimeError(
-                "lookahead(): not inside lookahead(), where the parameters are ahead"
-            )
+        self._require_home("lookahead()")
         origins = [p.copy() for p in self._params]
         with np.errstate(all="ignore"):
             for p, state, group in zip(self._params, self._states, self._groups, strict=True):
                 if "momentum_buffer" in state:
                     p[...] = p + p.dtype.type(momenta[group]) * state["momentum_buffer"]
-        self._ahead = True
+        self._block = "lookahead()"
         try:
             yield
         finally:
-            self._ahead = False
+            self._block = ""
             for p, origin in zip(self._params, origins, strict=True):
                 p[...] = origin
+
+    @contextmanager
+    def swap_ema(self) -> Iterator[None]:
+        self._require_home("swap_ema()")
+        self._exchange()
+        self._block = "swap_ema()"
+        try:
+            yield
+        finally:
+            self._block = ""
+            self._exchange()
+
+    def _exchange(self) -> None:
+        for p, state in zip(self._params, self._states, strict=True):
+            if "ema" in state:
+                before = p.copy()
+                p[...] = state["ema"]
+                state["ema"][...] = before
+
+    def _require_home(self, action: str) -> None:
+        if self._block:
+            raise RuntimeError(
+                f"{action}: not inside {self._block}, where the parameters are elsewhere"
+            )
 
     def bind(self, grads: Grads) -> None:
         self._bound = self._in_order(grads)
@@ -152,8 +176,7 @@ class _NumPyEngine:
         return norm, skipped
 
     def _in_order(self, grads: Grads | None) -> list[Array | None]:
-        if self._ahead:
-            raise RuntimeError("step(): not inside lookahead(), where the parameters are elsewhere")
+        self._require_home("step()")
         if grads is None:
             if self._bound is None:
                 raise TypeError("grads: expected arrays, got None, and none were bound")
@@ -176,7 +199,14 @@ class _NumPyEngine:
                     self.step_counts[i] += 1
                     t = int(self.step_counts[i])
                     k = self._groups[i]
-                    self._optimizer._update(p, g, self._states[i], t, self._rules[k], **hyper[k])
+                    decay = hyper[k]["ema_decay"]
+                    if decay is not None:
+                        self._states[i].setdefault("ema", p.copy())
+                    rule = {name: hyper[k][name] for name in self._optimizer._checks}
+                    self._optimizer._update(p, g, self._states[i], t, self._rules[k], **rule)
+                    if decay is not None:
+                        ema = self._states[i]["ema"]
+                        ema[...] = ema + p.dtype.type(1 - decay) * (p - ema)
         self.completed_steps += 1
 
 

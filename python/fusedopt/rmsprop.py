@@ -67,6 +67,9 @@ class RMSprop(Optimizer):
     grads : list, or dict with the names of params, optional
         Arrays that hold the gradients at every step, or None for a parameter without any. The step
         then takes none: see `step` and `zero_grad`.
+    ema_decay : float, optional
+        Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
+        starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
 
     Raises
     ------
@@ -133,6 +136,7 @@ class RMSprop(Optimizer):
         initial_square_avg: Number = 0,
         velocity: bool = False,
         grads: Grads | None = None,
+        ema_decay: Number | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -148,6 +152,7 @@ class RMSprop(Optimizer):
             initial_square_avg=initial_square_avg,
             velocity=velocity,
             grads=grads,
+            ema_decay=ema_decay,
         )
 
     @staticmethod

@@ -60,6 +60,9 @@ class SGD(Optimizer):
     grads : list, or dict with the names of params, optional
         Arrays that hold the gradients at every step, or None for a parameter without any. The step
         then takes none: see `step` and `zero_grad`.
+    ema_decay : float, optional
+        Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
+        starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
 
     Raises
     ------
@@ -96,7 +99,8 @@ class SGD(Optimizer):
     True
     >>> fusedopt.SGD([x], lr=0.1)
     SGD(lr=0.1, momentum=0.0, dampening=0.0, weight_decay=0.0, nesterov=False, maximize=False, \
-decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 elements, float64)
+decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None; 1 array, \
+2 elements, float64)
     """
 
     _checks: ClassVar[Mapping[str, Check]] = {
@@ -126,6 +130,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
         momentum_init: str | None = None,
         velocity: bool = False,
         grads: Grads | None = None,
+        ema_decay: Number | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -139,6 +144,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False; 1 array, 2 ele
             momentum_init=momentum_init,
             velocity=velocity,
             grads=grads,
+            ema_decay=ema_decay,
         )
 
     @staticmethod

@@ -1,0 +1,115 @@
+#include "bindings/elsewhere.hpp"
+
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <utility>
+
+#include "bindings/gil.hpp"
+
+namespace fusedopt {
+namespace {
+
+constexpr const char* lookahead_block = "lookahead()";
+constexpr const char* average_block = "swap_ema()";
+
+ConfiguredRule lookahead(double momentum, bool back) {
+  py::dict hyperparameters;
+  hyperparameters["momentum"] = momentum;
+  hyperparameters["back"] = back ? 1.0 : 0.0;
+  return {"lookahead", hyperparameters};
+}
+
+}  // namespace
+
+void Elsewhere::require_home(const char* action) const {
+  if (!block_) return;
+  throw std::runtime_error(std::string(action) + ": not inside " + block_ +
+                           ", where the parameters are elsewhere");
+}
+
+void Elsewhere::move_ahead(const Parameters& parameters, std::vector<char*> velocities,
+                           const std::vector<double>& momenta) {
+  Rules rules;
+  for (std::size_t i = 0; i < parameters.count(); ++i) {
+    if (i == 0 || momenta[i] != momenta[i - 1]) rules.all.push_back(lookahead(momenta[i], false));
+    rules.of_parameter.push_back(rules.all.size() - 1);
+  }
+  partners_ = std::move(velocities);
+  make_room(parameters);
+  run(parameters, rules);
+  block_ = lookahead_block;
+}
+
+void Elsewhere::exchange(const Parameters& parameters, std::vector<char*> averages) {
+  const Rules rules{{{"exchange", {}}}, std::vector<std::size_t>(parameters.count())};
+  partners_ = std::move(averages);
+  run(parameters, rules);
+  block_ = average_block;
+}
+
+void Elsewhere::move_back(const Parameters& parameters) {
+  if (!block_) return;
+  std::optional<std::size_t> lost;
+  for (std::size_t i = 0; i < parameters.count(); ++i) {
+    if (!partners_[i]) continue;
+    const Parameter& p = parameters[i];
+    PyArrayObject* array = as_array(p.array);
+    // It could be written when it was moved, if it is still there.
+    const bool is_there = PyArray_BYTES(array) == parameters.bindings()[i].data;
+    if (!has_type(array, numpy_type(p.dtype)) || PyArray_SIZE(array) != p.size ||
+        !has_flags(array, is_there ? Access::read : Access::update)) {
+      lost = i;
+      partners_[i] = nullptr;
+    }
+  }
+  const bool ahead = block_ == lookahead_block;
+  run(parameters, {{ahead ? lookahead(0, true) : ConfiguredRule("exchange", {})},
+                   std::vector<std::size_t>(parameters.count())});
+  const std::string block = std::exchange(block_, nullptr);
+  if (lost) {
+    throw py::value_error(parameters.names().label("params", *lost).text() +
+                          ": can't be put back from where " + block +
+                          " moved it, as it was resized or replaced inside; all others are back");
+  }
+}
+
+void Elsewhere::make_room(const Parameters& parameters) {
+  origins_.resize(parameters.count());
+  std::size_t bytes = 0;
+  for (std::size_t i = 0; i < origins_.size(); ++i) {
+    if (partners_[i] && !origins_[i]) bytes += Arena::room(parameters[i].bytes());
+  }
+  if (bytes == 0) return;
+  arenas_.push_back(allocate_arena(bytes, "a copy of the parameters"));
+  for (std::size_t i = 0; i < origins_.size(); ++i) {
+    if (!partners_[i] || origins_[i]) continue;
+    const Parameter& p = parameters[i];
+    origins_[i] = arenas_.back()->take(p.bytes(), data_of(p.array), 2);
+  }
+}
+
+void Elsewhere::run(const Parameters& parameters, const Rules& rules) const {
+  Plan work;
+  std::vector<std::size_t> coefficients;
+  for (const ConfiguredRule& rule : rules.all) {
+    for (int d = 0; d < dtype_count; ++d) {
+      coefficients.push_back(
+          work.add_coefficients(rule.kernel(DType(d)), rule.hyperparameters.data(), 1, false));
+    }
+  }
+  for (std::size_t i = 0; i < parameters.count(); ++i) {
+    if (!partners_[i]) continue;
+    const Parameter& p = parameters[i];
+    const std::size_t rule = rules.of_parameter[i];
+    const std::size_t k = rule * dtype_count + static_cast<std::size_t>(p.dtype);
+    Piece& piece = work.add(rules.all[rule].kernel(p.dtype), coefficients[k], p.size);
+    piece.streams[0] = data_of(p.array);
+    piece.streams[2] = partners_[i];
+    if (!origins_.empty()) piece.streams[3] = origins_[i];
+  }
+  work.fold();
+  run_for(work.elements(), [&] { work.run(&Kernel::update); });
+}
+
+}  // namespace fusedopt
