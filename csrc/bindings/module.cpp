@@ -141,14 +141,15 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "step_with",
           [](Stepper& self, py::handle grads, double loss_scale, std::optional<double> max_norm,
-             double clip_value, std::string_view on_nonfinite, bool zero_grads) {
+             double clip_value, std::string_view on_nonfinite, bool zero_grads, bool stats) {
             const auto action = on_nonfinite == "skip"    ? OnNonfinite::skip
                                 : on_nonfinite == "raise" ? OnNonfinite::raise
                                                           : OnNonfinite::propagate;
-            return self.step_with(grads, {loss_scale, max_norm, clip_value, action, zero_grads});
+            return self.step_with(grads,
+                                  {loss_scale, max_norm, clip_value, action, zero_grads, stats});
           },
           py::arg("grads"), py::kw_only(), py::arg("loss_scale"), py::arg("max_norm"),
-          py::arg("clip_value"), py::arg("on_nonfinite"), py::arg("zero_grads"))
+          py::arg("clip_value"), py::arg("on_nonfinite"), py::arg("zero_grads"), py::arg("stats"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
       .def(
           "lookahead",

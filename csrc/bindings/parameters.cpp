@@ -30,6 +30,12 @@ void Parameters::add(const py::list& arrays, const py::object& names) {
   }
 }
 
+std::vector<PyObject*> Parameters::arrays() const {
+  std::vector<PyObject*> arrays;
+  for (const Parameter& p : items_) arrays.push_back(p.array.ptr());
+  return arrays;
+}
+
 void Parameters::truncate(std::size_t count) {
   items_.erase(items_.begin() + static_cast<std::ptrdiff_t>(count), items_.end());
   bindings_.erase(bindings_.begin() + static_cast<std::ptrdiff_t>(count), bindings_.end());

@@ -34,6 +34,9 @@ class Parameters {
   const Parameter& operator[](std::size_t i) const { return items_[i]; }
   const ParameterNames& names() const { return names_; }
 
+  // The arrays, borrowed.
+  std::vector<PyObject*> arrays() const;
+
   // What a step looks at again, close together.
   std::vector<Binding>& bindings() { return bindings_; }
   const std::vector<Binding>& bindings() const { return bindings_; }

@@ -14,8 +14,8 @@ namespace fusedopt {
 void activate_instruction_set();
 const InstructionSet& active_instruction_set();
 
-inline const GradientKernel& gradient_kernel(DType dtype) {
-  return active_instruction_set().kernels->gradients[static_cast<int>(dtype)];
+inline const ArrayKernel& array_kernel(DType dtype) {
+  return *active_instruction_set().kernels->arrays[static_cast<int>(dtype)];
 }
 
 const RuleInfo& find_rule(std::string_view name);

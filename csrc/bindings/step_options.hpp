@@ -14,6 +14,7 @@ struct StepOptions {
   double clip_value = HUGE_VAL;    // of each element
   OnNonfinite on_nonfinite = OnNonfinite::propagate;
   bool zero_grads = false;
+  bool stats = false;  // measure what happens
 
   // Whether gradients are looked at before anything moves.
   bool scans() const { return max_norm || on_nonfinite != OnNonfinite::propagate; }

@@ -142,62 +142,13 @@ void Stepper::step(py::handle grads) {
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
 }
 
-py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
-  // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
-  // list may be another.
-  py::tuple in_order;
-  const py::object given = read(grads);
-  const std::scoped_lock lock(mutex_);
-  elsewhere_.require_home("step()");
-  in_order = py::tuple(given.is_none() ? bound_ : given);
-  PyObject* const* items = items_of(in_order, parameters_.names());
-  if (options.zero_grads) {
-    require_writeable(items);
-    require_apart(items);
-  }
-  States::Missing made;
-  const bool repeats = prepare(items, made);
-  GradientScan scan;
-  if (options.scans()) fill(scan, items);
-  // From here on nothing can fail but by what gradients hold.
-  bool moves = true;
-  double norm = 0;
-  run_for(plan_.elements(), [&] {
-    if (options.scans()) {
-      scan.run();
-      norm = scan.norm() / options.loss_scale;
-      moves = options.on_nonfinite == OnNonfinite::propagate || scan.nonfinite() == 0;
-    }
-    if (!moves) {
-      if (options.zero_grads && options.on_nonfinite == OnNonfinite::skip) plan_.zero_gradients();
-      return;
-    }
-    // Where gradients are clipped they are multiplied before.
-    const GradientWork gradients{options.gradient_scale(norm), options.clip_value,
-                                 options.zero_grads};
-    plan_.fold(gradients.clips() ? 1 : gradients.scale);
-    plan_.run(&Kernel::update, gradients);
-  });
-  if (moves) {
-    count_step(items, repeats);
-  } else {
-    if (made.arena) {  // as if the step had never been
-      plan_is_regular_ = false;
-      states_.remove(made, parameters_);
-      writable_.remove(made.arena, parameters_);
-    }
-    if (options.on_nonfinite == OnNonfinite::raise) throw_nonfinite(scan);
-  }
-  return py::make_tuple(options.max_norm ? py::object(py::float_(norm)) : py::none(), !moves);
-}
-
 // Checks everything and lays out the work, with all state that it needs: `made`, if there was none.
 // Whether the work is that of the step before.
-bool Stepper::prepare(PyObject* const* items, States::Missing& made) {
-  if (refresh(items)) return true;
-  if (!gather(items)) {
+bool Stepper::prepare(PyObject* const* items, States::Missing& made, Pieces pieces) {
+  if (pieces == Pieces::joined && refresh(items)) return true;
+  if (!gather(items, pieces)) {
     make_missing_state(items, made);
-    gather(items);
+    gather(items, pieces);
   }
   return false;
 }
@@ -207,61 +158,6 @@ void Stepper::check(py::handle grads) {
   const std::scoped_lock lock(mutex_);
   PyObject* const* items = this->items(given);
   if (!refresh(items)) gather(items);
-}
-
-void Stepper::require_writeable(PyObject* const* grads) const {
-  const ParameterNames& names = parameters_.names();
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (grads[i] == Py_None) continue;
-    const Parameter& p = parameters_[i];
-    require_usable(grads[i], names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
-                   Access::update);
-  }
-}
-
-// Throws where a gradient shares memory with another: one would be zeroed before the other is read.
-void Stepper::require_apart(PyObject* const* grads) const {
-  const ParameterNames& names = parameters_.names();
-  std::vector<Interval> intervals;
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (grads[i] == Py_None) continue;
-    intervals.push_back(interval_of(data_of(grads[i]), parameters_[i].bytes(), i));
-  }
-  DisjointIntervals written;
-  if (const auto clash = written.assign(std::move(intervals))) {
-    throw_overlap(names.label("grads", clash->second).text(),
-                  names.label("grads", clash->first).text());
-  }
-}
-
-void Stepper::fill(GradientScan& scan, PyObject* const* grads) const {
-  scan.reserve(parameters_.count());
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    const Parameter& p = parameters_[i];
-    const bool given = grads[i] != Py_None;
-    scan.add(gradient_kernel(p.dtype), given ? data_of(grads[i]) : nullptr, given ? p.size : 0,
-             static_cast<std::int64_t>(item_size(p.dtype)));
-  }
-  scan.prepare();
-}
-
-void Stepper::throw_nonfinite(const GradientScan& scan) const {
-  std::string found;
-  int more = 0;
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (scan.nonfinite(i) == 0) continue;
-    if (found.size() > 200) {
-      ++more;
-      continue;
-    }
-    found += (found.empty() ? "" : ", ") + parameters_.names().label("grads", i).text() + ": " +
-             std::to_string(scan.nonfinite(i)) + " of " +
-             quantity(static_cast<std::size_t>(parameters_[i].size), "element");
-  }
-  if (more > 0) found += ", and " + std::to_string(more) + " more";
-  found += " not finite; nothing was updated";
-  PyErr_SetString(PyExc_FloatingPointError, found.c_str());
-  throw py::error_already_set();
 }
 
 void Stepper::traffic(py::handle grads) {
@@ -329,7 +225,7 @@ bool Stepper::refresh(PyObject* const* grads) {
   if (!plan_is_regular_) return false;
   const PyTypeObject* const plain = &PyArray_Type;
   std::vector<Binding>& bindings = parameters_.bindings();
-  Piece* piece = plan_.pieces();
+  Piece* piece = plan_.pieces().data();
   std::uintptr_t last_distance = 0;  // of the gradient before from its parameter
   for (std::size_t i = 0; i < bindings.size(); ++i) {
     Binding& b = bindings[i];
@@ -359,11 +255,11 @@ bool Stepper::refresh(PyObject* const* grads) {
 
 // Looks at everything in full and lays out the work. False where a parameter needs state that it
 // doesn't have yet; nothing but the plan has changed then.
-bool Stepper::gather(PyObject* const* grads) {
+bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
   const ParameterNames& names = parameters_.names();
   plan_.clear();
   plan_is_regular_ = false;
-  bool complete = true, regular = true;
+  bool complete = true, regular = pieces == Pieces::joined;
   for (Group& g : groups_) {
     for (Folded& folded : g.folded) folded = {};
   }
@@ -379,7 +275,7 @@ bool Stepper::gather(PyObject* const* grads) {
     PyObject* grad = grads[i];
     if (!parameters_.is_unchanged(i, grad != Py_None)) {
       find_parameters([grads](std::size_t k) { return grads[k] != Py_None; });
-      return gather(grads);
+      return gather(grads, pieces);
     }
     binding.follows = binding.joined = false;
     regular &= binding.array != nullptr;
@@ -411,7 +307,7 @@ bool Stepper::gather(PyObject* const* grads) {
     // What lies side by side in all streams is one piece of work.
     const std::uintptr_t distance = address(data_of(grad)) - address(binding.data);
     if (i > 0 && grads[i - 1] != Py_None && last_coefficients == folded.index) {
-      binding.follows = follows_previous(*group, i);
+      binding.follows = pieces == Pieces::joined && follows_previous(*group, i);
       binding.joined = binding.follows && distance == last_distance;
     }
     last_distance = distance;

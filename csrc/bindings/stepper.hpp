@@ -14,7 +14,8 @@
 #include "bindings/step_options.hpp"
 #include "bindings/writable_memory.hpp"
 #include "engine/arena.hpp"
-#include "engine/gradient_scan.hpp"
+#include "engine/array_scan.hpp"
+#include "engine/measures.hpp"
 #include "engine/plan.hpp"
 
 namespace fusedopt {
@@ -43,8 +44,8 @@ class Stepper {
   // where gradients are bound.
   void step(py::handle grads);
 
-  // The same with options. Returns the gradients' norm, if it was asked for, and whether nothing
-  // was updated because an element isn't finite.
+  // The same with options. Returns the gradients' norm and what was measured in each group, if it
+  // was asked for, and in between whether nothing was updated because an element isn't finite.
   py::tuple step_with(py::handle grads, const StepOptions& options);
 
   // Throws where a step with these gradients would.
@@ -88,13 +89,16 @@ class Stepper {
 
   py::object read(py::handle grads) const;
   PyObject* const* items(const py::object& read) const;
-  bool prepare(PyObject* const* grads, States::Missing& made);
+  // Whether what lies side by side is one piece of work, or each parameter by itself.
+  enum class Pieces { joined, apart };
+  bool prepare(PyObject* const* grads, States::Missing& made, Pieces pieces = Pieces::joined);
   void require_writeable(PyObject* const* grads) const;
   void require_apart(PyObject* const* grads) const;
-  void fill(GradientScan& scan, PyObject* const* grads) const;
-  [[noreturn]] void throw_nonfinite(const GradientScan& scan) const;
+  ArrayScan scan_of(PyObject* const* arrays, PyObject* const* grads) const;
+  py::list stats_of_groups(const std::vector<Measures::Sums>& sums, double loss_scale) const;
+  [[noreturn]] void throw_nonfinite(const ArrayScan& scan) const;
   bool refresh(PyObject* const* grads);
-  bool gather(PyObject* const* grads);
+  bool gather(PyObject* const* grads, Pieces pieces = Pieces::joined);
   void configure(Group& group, const ConfiguredRule& rule, std::optional<double> ema_decay);
   void find_those_with(const std::vector<char*>& partners);
   template <typename IsUpdated>

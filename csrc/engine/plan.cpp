@@ -8,6 +8,20 @@
 
 namespace fusedopt {
 
+namespace {
+
+// So many elements of a piece, from one of them on.
+Piece part_of(const Piece& piece, std::int64_t item_size, std::int64_t begin, std::int64_t size) {
+  Piece part = piece;
+  part.size = size;
+  for (void*& stream : part.streams) {
+    if (stream) stream = static_cast<char*>(stream) + begin * item_size;
+  }
+  return part;
+}
+
+}  // namespace
+
 void Plan::clear() {
   pieces_.clear();
   ends_.clear();
@@ -110,6 +124,48 @@ void Plan::run_pieces(const Work& work, const Batch& batch, const Piece* first,
   for (const Piece* piece = first; piece != first + count; ++piece) zero(*batch.kernel, *piece);
 }
 
+void Plan::run_measured(Loop Kernel::* loop, const GradientWork& gradients,
+                        Measures& measures) const noexcept {
+  struct Task {
+    const Plan* plan;
+    Work work;
+    Measures* measures;
+  };
+  const Task task{this, {loop, gradients}, &measures};
+  const bool is_small = elements_ < grid.serial_below.load(std::memory_order_relaxed);
+  parallel_ranges(
+      static_cast<std::int64_t>(measures.blocks()), is_small ? 1 : num_threads(),
+      [](const void* context, std::int64_t first, std::int64_t last) {
+        const auto& [plan, work, measured] = *static_cast<const Task*>(context);
+        const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
+        for (auto k = static_cast<std::size_t>(first); k < static_cast<std::size_t>(last); ++k) {
+          const std::size_t index = measured->piece_of(k);
+          const Piece& piece = plan->pieces_[index];
+          const Batch& batch = *std::ranges::upper_bound(plan->batches_, index, {}, &Batch::end);
+          const std::int64_t begin = measured->begin_of(k, index);
+          const Piece part = part_of(piece, batch.kernel->item_size, begin,
+                                     std::min(Measures::block, piece.size - begin));
+          plan->run_measured(work, batch, part, measured->at(k));
+        }
+      },
+      &task);
+}
+
+void Plan::run_measured(const Work& work, const Batch& batch, const Piece& part,
+                        Measures::Sums& sums) const {
+  const ArrayKernel& arrays = *batch.kernel->arrays;
+  alignas(64) double before[Measures::block];  // of elements of any dtype
+  std::memcpy(before, part.streams[0],
+              static_cast<std::size_t>(part.size * batch.kernel->item_size));
+  sums.gradient = arrays.sum_of_squares(part.streams[1], part.size);
+  if (!std::isfinite(sums.gradient)) {
+    sums.nonfinite = arrays.count_nonfinite(part.streams[1], part.size);
+  }
+  run_pieces(work, batch, &part, 1);
+  sums.update = arrays.sum_of_squared_differences(part.streams[0], before, part.size);
+  sums.parameter = arrays.sum_of_squares(part.streams[0], part.size);
+}
+
 void Plan::run_averages(const Work& work, const Folded& folded, const Piece* first,
                         std::size_t count) const {
   constexpr std::size_t at_once = 32;
@@ -130,15 +186,10 @@ void Plan::run_averages(const Work& work, const Folded& folded, const Piece* fir
 void Plan::run_clipped(const Work& work, const Batch& batch, const Piece& piece) const {
   const Kernel& kernel = *batch.kernel;
   alignas(64) double buffer[clipped_at_once];  // of elements of any dtype
-  Piece part = piece;
   for (std::int64_t at = 0; at < piece.size; at += clipped_at_once) {
-    part.size = std::min(clipped_at_once, piece.size - at);
-    kernel.clip(buffer, static_cast<const char*>(piece.streams[1]) + at * kernel.item_size,
-                part.size, work.gradients.scale, work.gradients.magnitude);
-    for (int k = 0; k < max_streams; ++k) {
-      if (!piece.streams[k]) continue;
-      part.streams[k] = static_cast<char*>(piece.streams[k]) + at * kernel.item_size;
-    }
+    Piece part = part_of(piece, kernel.item_size, at, std::min(clipped_at_once, piece.size - at));
+    kernel.arrays->clip(buffer, static_cast<const char*>(piece.streams[1]) + at * kernel.item_size,
+                        part.size, work.gradients.scale, work.gradients.magnitude);
     part.streams[1] = buffer;
     (kernel.*work.loop)(coefficients_[batch.coefficients].coefficients, &part, 1);
   }
@@ -160,11 +211,8 @@ void Plan::run_range(const Work& work, std::int64_t at, std::int64_t end) const 
       run_pieces(work, *batch, &pieces_[k], last + 1 - k);
       k = last;
     } else {
-      Piece part = pieces_[k];
-      part.size = std::min(ends_[k], end) - at;
-      for (void*& stream : part.streams) {
-        if (stream) stream = static_cast<char*>(stream) + begin * batch->kernel->item_size;
-      }
+      const Piece part =
+          part_of(pieces_[k], batch->kernel->item_size, begin, std::min(ends_[k], end) - at);
       run_pieces(work, *batch, &part, 1);
     }
     at = ends_[k];

@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "engine/measures.hpp"
 #include "kernels/table.hpp"
 
 namespace fusedopt {
@@ -54,7 +55,7 @@ class Plan {
   void extend_last(std::int64_t size);
 
   std::int64_t elements() const { return elements_; }
-  Piece* pieces() { return pieces_.data(); }
+  std::vector<Piece>& pieces() { return pieces_; }
 
   // So that add_coefficients(), once for each of so many, allocates nothing.
   void reserve_coefficients(std::size_t count) { coefficients_.reserve(count); }
@@ -64,6 +65,9 @@ class Plan {
 
   // Runs one loop of every kernel over all of its elements; none where it is null.
   void run(Loop Kernel::* loop, const GradientWork& gradients = {}) const noexcept;
+  // The same, piece by piece in blocks of them, and measures what happens.
+  void run_measured(Loop Kernel::* loop, const GradientWork& gradients,
+                    Measures& measures) const noexcept;
   // Only fills gradients with zeros.
   void zero_gradients() const noexcept {
     GradientWork only;
@@ -100,6 +104,8 @@ class Plan {
 
   void run_range(const Work& work, std::int64_t at, std::int64_t end) const;
   static void zero(const Kernel& kernel, const Piece& piece);
+  [[gnu::noinline]] void run_measured(const Work& work, const Batch& batch, const Piece& part,
+                                      Measures::Sums& sums) const;
   void run_averages(const Work& work, const Folded& folded, const Piece* first,
                     std::size_t count) const;
   void run_pieces(const Work& work, const Batch& batch, const Piece* first,

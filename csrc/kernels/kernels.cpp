@@ -1,6 +1,6 @@
 // Compiled once per instruction set, with FUSEDOPT_ISA naming it. See README.md in this folder for
 // what must not be used here.
-#include "kernels/gradients.hpp"
+#include "kernels/arrays.hpp"
 #include "kernels/indices.hpp"
 #include "kernels/loop.hpp"
 #include "kernels/table.hpp"
@@ -52,7 +52,8 @@ double initial(const double* hyperparameters, int state) {
 
 template <typename Rule, typename T>
 constexpr Kernel kernel() {
-  return {sizeof(T), &fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>, &clip<T>};
+  return {sizeof(T), &fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>,
+          &array_kernel<T>};
 }
 
 template <typename Rule>
@@ -88,9 +89,7 @@ struct Table<RuleList<Rules...>> {
 }  // namespace
 
 extern const KernelTable kernels;
-constinit const KernelTable kernels{Table<AllRules>::rules,
-                                    Table<AllRules>::count,
-                                    {{&sum_of_squares<float>, &count_nonfinite<float>},
-                                     {&sum_of_squares<double>, &count_nonfinite<double>}}};
+constinit const KernelTable kernels{
+    Table<AllRules>::rules, Table<AllRules>::count, {&array_kernel<float>, &array_kernel<double>}};
 
 }  // namespace fusedopt::FUSEDOPT_ISA

@@ -30,6 +30,17 @@ struct Piece {
 // Goes over many pieces, as small ones take less time than what a call has to prepare.
 using Loop = void (*)(const Coefficients& folded, const Piece* pieces, std::int64_t count);
 
+// What there is to do with arrays of one dtype besides, or to know of them: of at most so many
+// elements in a row.
+struct ArrayKernel {
+  double (*sum_of_squares)(const void* block, std::int64_t count);
+  double (*sum_of_squared_differences)(const void* block, const void* other, std::int64_t count);
+  std::int64_t (*count_nonfinite)(const void* block, std::int64_t count);
+  // Multiplies a gradient and cuts it off at a magnitude, into another array.
+  void (*clip)(void* clipped, const void* gradient, std::int64_t count, double scale,
+               double magnitude);
+};
+
 // One rule for one dtype.
 struct Kernel {
   std::int64_t item_size;  // bytes
@@ -37,9 +48,7 @@ struct Kernel {
   void (*fold)(const double* hyperparameters, const StepContext& when, Coefficients& folded);
   Loop update;
   Loop traffic;  // moves the same memory and changes nothing: what update is measured against
-  // Multiplies a gradient and cuts it off at a magnitude, into another array.
-  void (*clip)(void* clipped, const void* gradient, std::int64_t count, double scale,
-               double magnitude);
+  const ArrayKernel* arrays;
 };
 
 struct RuleInfo {
@@ -51,17 +60,10 @@ struct RuleInfo {
   Kernel kernels[dtype_count];  // indexed by DType
 };
 
-// What a step may have to know of gradients of one dtype before it begins, of at most so many
-// elements in a row.
-struct GradientKernel {
-  double (*sum_of_squares)(const void* block, std::int64_t count);
-  std::int64_t (*count_nonfinite)(const void* block, std::int64_t count);
-};
-
 struct KernelTable {
   const RuleInfo* rules;
   int count;
-  GradientKernel gradients[dtype_count];  // indexed by DType
+  const ArrayKernel* arrays[dtype_count];  // indexed by DType
 };
 
 }  // namespace fusedopt

@@ -3,7 +3,7 @@
 from . import functional, reference, schedules
 from ._config import get_num_threads, set_flush_denormal, set_num_threads, show_config
 from ._core import __version__
-from ._step_options import StepResult
+from ._step_options import GroupStats, StepResult
 from .adam import Adam, AdamW
 from .flat import flat_views
 from .loss_scaler import LossScaler
@@ -15,6 +15,7 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "GroupStats",
     "LossScaler",
     "Optimizer",
     "RMSprop",

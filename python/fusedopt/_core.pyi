@@ -5,7 +5,7 @@ from typing import Any, TypedDict, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, Grads
+from ._types import Array, Grads, Stats
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -52,7 +52,8 @@ class Stepper:
         clip_value: float,
         on_nonfinite: str,
         zero_grads: bool,
-    ) -> tuple[float | None, bool]: ...
+        stats: bool,
+    ) -> tuple[float | None, bool, Stats | None]: ...
     def traffic(self, grads: Grads) -> None: ...
     def lookahead(self, momenta: list[float]) -> Block: ...
     def swap_ema(self) -> Block: ...

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, Grads
+from ._types import Array, Grads, Stats
 
 
 class Engine(Protocol):
@@ -56,8 +56,9 @@ class Engine(Protocol):
         clip_value: float,
         on_nonfinite: str,
         zero_grads: bool,
-    ) -> tuple[float | None, bool]:
-        """Do so with options; return the norm, if it was asked for, and whether it was skipped."""
+        stats: bool,
+    ) -> tuple[float | None, bool, Stats | None]:
+        """Do so with options; return the norm, whether it was skipped, and what was measured."""
         ...
 
     def lookahead(self, momenta: list[float]) -> AbstractContextManager[None]:

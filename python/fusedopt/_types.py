@@ -17,6 +17,9 @@ Params: TypeAlias = (
 )
 #: One gradient, or None, for each parameter.
 Grads: TypeAlias = Sequence[Array | None] | Mapping[str, Array | None]
+#: Of each group the norms of gradients, updates and parameters, and how many elements of gradients
+#: aren't finite.
+Stats: TypeAlias = list[tuple[float, float, float, int]]
 #: A number, or a function of how many steps were completed.
 Number: TypeAlias = float | Callable[[int], SupportsFloat]
 #: Two of them, or a function that gives both.

@@ -15,7 +15,7 @@ from ._hyperparameters import Check, fraction_or_none
 from ._param_group import ParamGroup
 from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
 from ._state import Averages, Engine, States
-from ._step_options import StepResult, check_step_options
+from ._step_options import GroupStats, StepResult, check_step_options
 from ._types import Grads, Number, Params
 
 
@@ -245,6 +245,7 @@ class Optimizer:
         clip_value: float | None = None,
         on_nonfinite: str = "propagate",
         zero_grads: bool = False,
+        stats: bool = False,
     ) -> StepResult | None:
         """Update all parameters in place.
 
@@ -274,12 +275,14 @@ class Optimizer:
             not count the step; or raise FloatingPointError.
         zero_grads : bool, default False
             Fill the gradients with zeros behind the update, also where it is skipped.
+        stats : bool, default False
+            Measure the norms of gradients, updates and parameters of each group on the way.
 
         Returns
         -------
         None or StepResult
-            None without any of these options, else the gradients' norm, if ``max_norm`` was given,
-            and whether the step was skipped.
+            None without any of these options, else the gradients' norm, if ``max_norm`` or
+            ``stats`` was given, whether the step was skipped, and what ``stats`` measured.
 
         Raises
         ------
@@ -305,7 +308,7 @@ class Optimizer:
         >>> params
         [array([0., 0.]), array([3.])]
         >>> opt.step([np.array([np.nan, 1.0]), None], on_nonfinite="skip")
-        StepResult(grad_norm=None, skipped=True)
+        StepResult(grad_norm=None, skipped=True, stats=None)
         """
         self._configure()
         if (
@@ -314,12 +317,16 @@ class Optimizer:
             and clip_value is None
             and on_nonfinite == "propagate"
             and zero_grads is False
+            and stats is False
         ):
             self._engine.step(grads)
             return None
-        options = check_step_options(loss_scale, max_norm, clip_value, on_nonfinite, zero_grads)
-        norm, skipped = self._engine.step_with(grads, **options._asdict())
-        return StepResult(norm, skipped)
+        options = check_step_options(
+            loss_scale, max_norm, clip_value, on_nonfinite, zero_grads, stats
+        )
+        norm, skipped, measured = self._engine.step_with(grads, **options._asdict())
+        groups = None if measured is None else tuple(GroupStats(*group) for group in measured)
+        return StepResult(norm, skipped, groups)
 
     def zero_grad(self) -> None:
         """Fill the gradients that are bound to the optimizer with zeros.

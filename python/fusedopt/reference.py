@@ -10,7 +10,7 @@ read, to test against, and to compare with.
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import ClassVar
 
@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from . import adam, rmsprop, sgd
 from ._state import Engine
-from ._types import Array, Grads
+from ._types import Array, Grads, Stats
 from .optimizer import Optimizer
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
@@ -154,14 +154,18 @@ class _NumPyEngine:
         clip_value: float,
         on_nonfinite: str,
         zero_grads: bool,
-    ) -> tuple[float | None, bool]:
+        stats: bool,
+    ) -> tuple[float | None, bool, Stats | None]:
         in_order = self._in_order(grads)
         given = [g for g in in_order if g is not None]
+        moved = [p for p, g in zip(self._params, in_order, strict=True) if g is not None]
+        before = [p.copy() for p in moved]
+        found = [g.copy() for g in given]
         skipped = on_nonfinite != "propagate" and not all(np.isfinite(g).all() for g in given)
         if skipped and on_nonfinite == "raise":
             raise FloatingPointError("grads: not finite; nothing was updated")
         scale, norm = 1 / loss_scale, None
-        if max_norm is not None:
+        if max_norm is not None or stats:
             norm = _norm(given) / loss_scale
         if norm is not None and max_norm is not None and max_norm != math.inf:
             coefficient = max_norm / (norm + 1e-6)
@@ -173,7 +177,18 @@ class _NumPyEngine:
         if zero_grads:
             for g in given:
                 g[...] = 0
-        return norm, skipped
+        if not stats:
+            return norm, skipped, None
+        groups = [k for k, g in zip(self._groups, in_order, strict=True) if g is not None]
+        measured: Stats = []
+        for group in range(len(self._optimizer.param_groups)):
+            own = [i for i, k in enumerate(groups) if k == group]
+            changes = [moved[i].astype(np.float64) - before[i].astype(np.float64) for i in own]
+            gradients = [found[i] for i in own]
+            nonfinite = sum(int(np.count_nonzero(~np.isfinite(g))) for g in gradients)
+            norms = _norm(gradients) / loss_scale, _norm(changes), _norm([moved[i] for i in own])
+            measured.append((*norms, nonfinite))
+        return norm, skipped, measured
 
     def _in_order(self, grads: Grads | None) -> list[Array | None]:
         self._require_home("step()")
@@ -217,7 +232,7 @@ def _scaled(g: Array, scale: float, clip_value: float) -> Array:
         return np.clip(T(scale) * g, T(-clip_value), T(clip_value))
 
 
-def _norm(grads: list[Array]) -> float:
+def _norm(grads: Sequence[Array]) -> float:
     """Return the L2 norm of all gradients together, summed in float64, array by array."""
     total = 0.0
     with np.errstate(all="ignore"):
