@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -42,6 +43,14 @@ struct Block {
   void enter() const { move(stepper.cast<Stepper&>()); }
   void exit(const py::args&) const { stepper.cast<Stepper&>().move_back(); }
 };
+
+// A rule's name, its hyperparameters, and the decay rate of an average.
+using GroupRuleArguments = std::tuple<std::string, py::dict, std::optional<double>>;
+
+GroupRule group_rule(const GroupRuleArguments& arguments) {
+  const auto& [rule, hyperparameters, ema_decay] = arguments;
+  return {{rule, hyperparameters}, ema_decay};
+}
 
 py::tuple to_tuple(const Names& names) {
   py::tuple result(names.count);
@@ -120,19 +129,29 @@ PYBIND11_MODULE(_core, module) {
       .def(py::init<>())
       .def(
           "add_group",
-          [](Stepper& self, const py::list& params, const py::object& names, std::string_view rule,
-             const py::dict& hyperparameters, std::optional<double> ema_decay, py::handle grads) {
-            self.add_group(params, names, {rule, hyperparameters}, ema_decay, grads);
-          },
-          py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("hyperparameters"),
-          py::arg("ema_decay"), py::arg("grads"))
+          [](Stepper& self, const py::list& params, const py::object& names,
+             const GroupRuleArguments& rule,
+             py::handle grads) { self.add_group(params, names, group_rule(rule), grads); },
+          py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("grads"))
       .def(
           "configure",
-          [](Stepper& self, std::size_t group, std::string_view rule,
-             const py::dict& hyperparameters, std::optional<double> ema_decay) {
-            self.configure(group, {rule, hyperparameters}, ema_decay);
+          [](Stepper& self, std::size_t group, const GroupRuleArguments& rule) {
+            self.configure(group, group_rule(rule));
           },
-          py::arg("group"), py::arg("rule"), py::arg("hyperparameters"), py::arg("ema_decay"))
+          py::arg("group"), py::arg("rule"))
+      .def(
+          "load",
+          [](Stepper& self, const py::list& states, const std::vector<std::int64_t>& steps,
+             std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules) {
+            std::vector<GroupRule> read;
+            for (const GroupRuleArguments& rule : rules) read.push_back(group_rule(rule));
+            self.load(states, steps, completed_steps, read);
+          },
+          py::arg("states"), py::arg("steps"), py::arg("completed_steps"), py::arg("rules"))
+      .def(
+          "require_home",
+          [](const Stepper& self, const std::string& action) { self.require_home(action.c_str()); },
+          py::arg("action"))
       .def_property("changed", &Stepper::changed, &Stepper::set_changed)
       .def("bind", &Stepper::bind, py::arg("grads"))
       .def("zero_grad", &Stepper::zero_grad)
@@ -165,7 +184,7 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "__reduce_ex__",
           [](const Stepper&, int) -> py::object {
-            throw py::type_error("an optimizer can't be copied or pickled");
+            throw py::type_error("the native half of an optimizer can't be copied or pickled");
           },
           py::arg("protocol"))
       .def("state", &Stepper::state, py::arg("index"))

@@ -17,16 +17,16 @@ void States::resize(std::size_t parameters) {
 
 States::Selection States::select(const Names& names) {
   Selection selection;
-  for (int k = 0; k < names.count; ++k) {
-    const std::string name = names.items[k];
-    auto found = std::ranges::find(all_, name, &State::name);
-    if (found == all_.end()) {
-      found = all_.insert(found, {name, std::vector<char*>(parameters_),
-                                  std::vector<std::shared_ptr<Arena>>(parameters_)});
-    }
-    selection.push_back(static_cast<std::size_t>(found - all_.begin()));
-  }
+  for (int k = 0; k < names.count; ++k) selection.push_back(index_of(names.items[k]));
   return selection;
+}
+
+std::size_t States::index_of(std::string_view name) {
+  const auto found = std::ranges::find(all_, name, &State::name);
+  if (found != all_.end()) return static_cast<std::size_t>(found - all_.begin());
+  all_.push_back({std::string(name), std::vector<char*>(parameters_),
+                  std::vector<std::shared_ptr<Arena>>(parameters_)});
+  return all_.size() - 1;
 }
 
 bool States::follow_previous(const Selection& selection, std::size_t parameter,
@@ -89,10 +89,14 @@ void States::add(const Missing& missing, Parameters& parameters) noexcept {
 
 void States::remove(const Missing& missing, Parameters& parameters) noexcept {
   for (const auto& [k, i, initial] : missing.places) {
-    all_[k].data[i] = nullptr;
-    all_[k].owners[i].reset();
+    remove(k, i);
     parameters[i].fresh = false;
   }
+}
+
+void States::remove(std::size_t state, std::size_t parameter) noexcept {
+  all_[state].data[parameter] = nullptr;
+  all_[state].owners[parameter].reset();
 }
 
 std::vector<char*> States::arrays_of(std::string_view state) const {

@@ -24,6 +24,8 @@ class States {
   void resize(std::size_t parameters);
 
   Selection select(const Names& names);
+  // Where a state is, from now on at the latest.
+  std::size_t index_of(std::string_view name);
 
   // A parameter's array of a state; null until it needs one.
   char* data(std::size_t state, std::size_t parameter) const { return all_[state].data[parameter]; }
@@ -49,6 +51,10 @@ class States {
   void add(const Missing& missing, Parameters& parameters) noexcept;
   // Unmakes them.
   void remove(const Missing& missing, Parameters& parameters) noexcept;
+
+  // Forgets one array, of which there may be views.
+  void remove(std::size_t state, std::size_t parameter) noexcept;
+  std::size_t count() const { return all_.size(); }
 
   // Every parameter's array of a state, by name; nulls where there are none.
   std::vector<char*> arrays_of(std::string_view state) const;

@@ -13,8 +13,8 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
 
 }  // namespace
 
-void Stepper::add_group(const py::list& params, const py::object& names, const ConfiguredRule& rule,
-                        std::optional<double> ema_decay, py::handle grads) {
+void Stepper::add_group(const py::list& params, const py::object& names, const GroupRule& rule,
+                        py::handle grads) {
   const ParameterNames new_names(names, params.size());
   py::object given = py::none();
   if (!grads.is_none()) {
@@ -48,7 +48,7 @@ void Stepper::add_group(const py::list& params, const py::object& names, const C
     Group& group = groups_.emplace_back();
     group.first = before;
     group.last = count;
-    configure(group, rule, ema_decay);
+    configure(group, rule);
     if (!given.is_none()) {
       const py::object all = bound_ + given;
       gather(items_of(all, parameters_.names()));
@@ -67,20 +67,24 @@ void Stepper::add_group(const py::list& params, const py::object& names, const C
   if (old_arena) writable_.remove(old_arena, parameters_);
 }
 
-void Stepper::configure(std::size_t group, const ConfiguredRule& rule,
-                        std::optional<double> ema_decay) {
+void Stepper::configure(std::size_t group, const GroupRule& rule) {
   const std::scoped_lock lock(mutex_);  // a step on another thread may read what this writes
-  configure(groups_.at(group), rule, ema_decay);
+  configure(groups_.at(group), rule);
 }
 
-void Stepper::configure(Group& g, const ConfiguredRule& rule, std::optional<double> ema_decay) {
-  for (std::size_t i = g.first; i < g.last; ++i) rule.require_finite(parameters_[i].dtype);
+void Stepper::configure(Group& g, const GroupRule& next) {
+  const auto& [rule, ema_decay] = next;
+  require_finite(g, rule);
   g.states = states_.select(rule.info->states);
   plan_is_regular_ &= rule.info == g.rule.info && ema_decay.has_value() == g.average.has_value();
   g.rule = rule;
   g.average.reset();
-  if (ema_decay) g.average = states_.select(find_rule("ema").states).front();
+  if (ema_decay) g.average = states_.index_of("ema");
   g.ema_decay = ema_decay.value_or(0);
+}
+
+void Stepper::require_finite(const Group& g, const ConfiguredRule& rule) const {
+  for (std::size_t i = g.first; i < g.last; ++i) rule.require_finite(parameters_[i].dtype);
 }
 
 void Stepper::bind(py::handle grads) {

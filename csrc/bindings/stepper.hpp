@@ -20,13 +20,20 @@
 
 namespace fusedopt {
 
+// What updates the parameters of a group: a rule, and the decay rate of their average if there is
+// one.
+struct GroupRule {
+  ConfiguredRule rule;
+  std::optional<double> ema_decay;
+};
+
 class Stepper {
  public:
   // Parameters with a rule and hyperparameters of their own. names: a tuple of str, or None where
   // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else
   // None. Throws where an array can't be updated in place, and changes nothing then.
-  void add_group(const py::list& params, const py::object& names, const ConfiguredRule& rule,
-                 std::optional<double> ema_decay, py::handle grads);
+  void add_group(const py::list& params, const py::object& names, const GroupRule& rule,
+                 py::handle grads);
 
   // From now on these are the gradients of every step.
   void bind(py::handle grads);
@@ -34,7 +41,15 @@ class Stepper {
   void zero_grad();
 
   // A group's rule and hyperparameters from the next step on.
-  void configure(std::size_t group, const ConfiguredRule& rule, std::optional<double> ema_decay);
+  void configure(std::size_t group, const GroupRule& rule);
+
+  // Puts other state in the place of what there is: for each parameter a dict of arrays by name and
+  // a number of steps, for each group a rule. Arrays are copied. Throws where one doesn't fit its
+  // parameter, and changes nothing then.
+  void load(const py::list& states, const std::vector<std::int64_t>& steps,
+            std::int64_t completed_steps, const std::vector<GroupRule>& rules);
+  // Throws where parameters are elsewhere, in the name of an action that can't be meanwhile.
+  void require_home(const char* action) const { elsewhere_.require_home(action); }
 
   // Whether a hyperparameter was assigned that configure() wasn't told of.
   bool changed() const { return changed_; }
@@ -99,7 +114,8 @@ class Stepper {
   [[noreturn]] void throw_nonfinite(const ArrayScan& scan) const;
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads, Pieces pieces = Pieces::joined);
-  void configure(Group& group, const ConfiguredRule& rule, std::optional<double> ema_decay);
+  void configure(Group& group, const GroupRule& rule);
+  void require_finite(const Group& group, const ConfiguredRule& rule) const;
   void find_those_with(const std::vector<char*>& partners);
   template <typename IsUpdated>
   void find_parameters(const IsUpdated& is_updated);

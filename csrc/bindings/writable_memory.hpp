@@ -29,6 +29,12 @@ class WritableMemory {
   std::optional<std::size_t> find_overlap(const Parameter& parameter, Binding& binding,
                                           const void* gradient) const;
 
+  // Whether an array shares any of it.
+  bool overlaps(PyArrayObject* array) const {
+    const auto bytes = static_cast<std::size_t>(PyArray_NBYTES(array));
+    return intervals_.find_overlap(interval_of(PyArray_DATA(array), bytes, 0)).has_value();
+  }
+
   // Whether a gradient surely shares no memory with what a step writes, wherever it lies: quicker
   // than a search where gradients move from step to step.
   bool is_apart(PyArrayObject* gradient) const {

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, Grads, Stats
+from ._types import Array, Grads, GroupRule, Stats
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -31,16 +31,20 @@ class Stepper:
         self,
         params: list[Array],
         names: tuple[str, ...] | None,
-        rule: str,
-        hyperparameters: dict[str, float],
-        ema_decay: float | None,
+        rule: GroupRule,
         grads: Grads | None,
     ) -> None: ...
     def bind(self, grads: Grads) -> None: ...
     def zero_grad(self) -> None: ...
-    def configure(
-        self, group: int, rule: str, hyperparameters: dict[str, float], ema_decay: float | None
+    def configure(self, group: int, rule: GroupRule) -> None: ...
+    def load(
+        self,
+        states: list[dict[str, Array]],
+        steps: list[int],
+        completed_steps: int,
+        rules: list[GroupRule],
     ) -> None: ...
+    def require_home(self, action: str) -> None: ...
     def step(self, grads: Grads | None) -> None: ...
     def check(self, grads: Grads | None) -> None: ...
     def step_with(

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, Grads, Stats
+from ._types import Array, Grads, GroupRule, Stats
 
 
 class Engine(Protocol):
@@ -23,9 +23,7 @@ class Engine(Protocol):
         self,
         params: list[Array],
         names: tuple[str, ...] | None,
-        rule: str,
-        hyperparameters: dict[str, float],
-        ema_decay: float | None,
+        rule: GroupRule,
         grads: Grads | None,
     ) -> None:
         """Add parameters, with their gradients where these are bound, or raise and add none."""
@@ -36,10 +34,20 @@ class Engine(Protocol):
     def zero_grad(self) -> None:
         """Fill the gradients that are bound with zeros."""
 
-    def configure(
-        self, group: int, rule: str, hyperparameters: dict[str, float], ema_decay: float | None
-    ) -> None:
+    def configure(self, group: int, rule: GroupRule) -> None:
         """Use this rule with these hyperparameters for a group, from the next step on."""
+
+    def load(
+        self,
+        states: list[dict[str, Array]],
+        steps: list[int],
+        completed_steps: int,
+        rules: list[GroupRule],
+    ) -> None:
+        """Continue from copies of these states, or raise and change nothing."""
+
+    def require_home(self, action: str) -> None:
+        """Raise RuntimeError inside `lookahead` and `swap_ema`, in the name of an action."""
 
     def step(self, grads: Grads | None) -> None:
         """Update all parameters, or raise and change nothing."""

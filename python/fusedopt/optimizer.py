@@ -16,7 +16,7 @@ from ._param_group import ParamGroup
 from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
 from ._state import Averages, Engine, States
 from ._step_options import GroupStats, StepResult, check_step_options
-from ._types import Grads, Number, Params
+from ._types import Grads, GroupRule, Number, Params
 
 
 class Optimizer:
@@ -74,14 +74,13 @@ class Optimizer:
         values = {**self._defaults, **spec.overrides}
         checks = {**self._checks, "ema_decay": fraction_or_none}
         group = ParamGroup(spec.arrays, checks, self._lasting, values, self._engine, label)
-        values = group.values_at(self.completed_steps)
-        rule = self._rule(values, group.scheduled)
+        rule = self._group_rule(group, self.completed_steps)
         # The first arrays decide whether parameters have names; a group without any goes along.
         if spec.arrays or not len(self._states):
             names = spec.names
         else:
             names = None if self._names is None else ()
-        self._engine.add_group(spec.arrays, names, *rule, values["ema_decay"], grads)
+        self._engine.add_group(spec.arrays, names, rule, grads)
         # From here on nothing can fail.
         self._names = None if names is None else (self._names or ()) + names
         self._groups.append(group)
@@ -98,6 +97,10 @@ class Optimizer:
         """
         raise NotImplementedError("Optimizer is a base class: use one of its subclasses")
 
+    def _group_rule(self, group: ParamGroup, completed_steps: int) -> GroupRule:
+        values = group.values_at(completed_steps)
+        return (*self._rule(values, group.scheduled), values["ema_decay"])
+
     def _make_engine(self) -> Engine:
         return _core.Stepper()
 
@@ -111,19 +114,17 @@ class Optimizer:
             for k, group in enumerate(self._groups):
                 scheduled = group.scheduled
                 if group._changed or scheduled:
-                    self._configure_group(k, group, scheduled)
+                    self._configure_group(k, group)
                 if scheduled:
                     self._engine.changed = True  # for the next step
         except BaseException:
             self._engine.changed = True
             raise
 
-    def _configure_group(self, k: int, group: ParamGroup, scheduled: frozenset[str]) -> None:
+    def _configure_group(self, k: int, group: ParamGroup) -> None:
         group._changed = False
         try:
-            values = group.values_at(self.completed_steps)
-            rule = self._rule(values, scheduled)
-            self._engine.configure(k, *rule, values["ema_decay"])
+            self._engine.configure(k, self._group_rule(group, self.completed_steps))
         except BaseException as error:
             group._changed = True
             if len(self._groups) == 1 or type(error) not in (TypeError, ValueError):

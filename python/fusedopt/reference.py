@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from . import adam, rmsprop, sgd
 from ._state import Engine
-from ._types import Array, Grads, Stats
+from ._types import Array, Grads, GroupRule, Stats
 from .optimizer import Optimizer
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
@@ -67,13 +67,11 @@ class _NumPyEngine:
         self,
         params: list[Array],
         names: tuple[str, ...] | None,
-        rule: str,
-        hyperparameters: dict[str, float],
-        ema_decay: float | None,
+        rule: GroupRule,
         grads: Grads | None,
     ) -> None:
         group = len(self._optimizer.param_groups)
-        self.configure(group, rule, hyperparameters, ema_decay)
+        self.configure(group, rule)
         self._groups += [group for _ in params]
         self._params += params
         self._names += names or ()
@@ -82,18 +80,31 @@ class _NumPyEngine:
         self._states += [{} for _ in params]
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
 
-    def configure(
-        self, group: int, rule: str, hyperparameters: dict[str, float], ema_decay: float | None
-    ) -> None:
+    def configure(self, group: int, rule: GroupRule) -> None:
         """Remember the rule: its hyperparameters are read from the group at each step."""
-        self._rules[group] = rule
+        self._rules[group] = rule[0]
+
+    def load(
+        self,
+        states: list[dict[str, Array]],
+        steps: list[int],
+        completed_steps: int,
+        rules: list[GroupRule],
+    ) -> None:
+        self.require_home("load_state_dict()")
+        self._states = [{n: a.copy() for n, a in state.items()} for state in states]
+        self.step_counts[...] = steps
+        self.completed_steps = completed_steps
+        for group, rule in enumerate(rules):
+            self.configure(group, rule)
+        self.changed = True
 
     def state(self, index: int) -> dict[str, Array]:
         return self._states[index]
 
     @contextmanager
     def lookahead(self, momenta: list[float]) -> Iterator[None]:
-        self._require_home("lookahead()")
+        self.require_home("lookahead()")
         origins = [p.copy() for p in self._params]
         with np.errstate(all="ignore"):
             for p, state, group in zip(self._params, self._states, self._groups, strict=True):
@@ -109,7 +120,7 @@ class _NumPyEngine:
 
     @contextmanager
     def swap_ema(self) -> Iterator[None]:
-        self._require_home("swap_ema()")
+        self.require_home("swap_ema()")
         self._exchange()
         self._block = "swap_ema()"
         try:
@@ -125,7 +136,7 @@ class _NumPyEngine:
                 p[...] = state["ema"]
                 state["ema"][...] = before
 
-    def _require_home(self, action: str) -> None:
+    def require_home(self, action: str) -> None:
         if self._block:
             raise RuntimeError(
                 f"{action}: not inside {self._block}, where the parameters are elsewhere"
@@ -191,7 +202,7 @@ class _NumPyEngine:
         return norm, skipped, measured
 
     def _in_order(self, grads: Grads | None) -> list[Array | None]:
-        self._require_home("step()")
+        self.require_home("step()")
         if grads is None:
             if self._bound is None:
                 raise TypeError("grads: expected arrays, got None, and none were bound")
