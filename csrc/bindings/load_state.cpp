@@ -63,6 +63,8 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
       e.array = copy_of(e.array);
     }
   }
+  std::vector<bool> kept(states_.count() * parameters_.count());
+  for (const Entry& e : entries) kept[e.state * parameters_.count() + e.parameter] = true;
   plan_is_regular_ = false;
   if (!missing.places.empty()) {
     missing.arena = allocate_arena(missing.bytes, "the optimizer's state");
@@ -70,8 +72,6 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
     states_.add(missing, parameters_);
   }
   // From here on nothing can fail.
-  std::vector<bool> kept(states_.count() * parameters_.count());
-  for (const Entry& e : entries) kept[e.state * parameters_.count() + e.parameter] = true;
   for (std::size_t k = 0; k < states_.count(); ++k) {
     for (std::size_t i = 0; i < parameters_.count(); ++i) {
       if (!kept[k * parameters_.count() + i]) states_.remove(k, i);

@@ -154,6 +154,7 @@ PYBIND11_MODULE(_core, module) {
           py::arg("action"))
       .def_property("changed", &Stepper::changed, &Stepper::set_changed)
       .def("bind", &Stepper::bind, py::arg("grads"))
+      .def_property_readonly("bound", &Stepper::bound)
       .def("zero_grad", &Stepper::zero_grad)
       .def("step", &Stepper::step, py::arg("grads"))
       .def("check", &Stepper::check, py::arg("grads"))

@@ -37,6 +37,8 @@ class Stepper {
 
   // From now on these are the gradients of every step.
   void bind(py::handle grads);
+  // They as a tuple, or None.
+  py::object bound() const { return bound_; }
   // Fills them with zeros.
   void zero_grad();
 

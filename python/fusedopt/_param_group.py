@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from numbers import Real
 from typing import Any, NoReturn
 
@@ -25,7 +25,7 @@ class ParamGroup(MutableMapping[str, Any]):
         self,
         params: Iterable[Array],
         checks: Mapping[str, Check],
-        lasting: frozenset[str],
+        lasting: Collection[str],
         values: Mapping[str, Any],
         engine: Engine,
         label: str,
@@ -78,6 +78,10 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a parameter group belongs to its optimizer; for a copy, write dict(group)")
+
+    def _with(self, values: Mapping[str, Any], label: str) -> ParamGroup:
+        """Return another group of the same parameters."""
+        return ParamGroup(self["params"], self._checks, self._lasting, values, self._engine, label)
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return everything but the parameters, as a new dict."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from numbers import Integral
 from typing import Any, Protocol
@@ -30,6 +30,11 @@ class Engine(Protocol):
 
     def bind(self, grads: Grads) -> None:
         """Take these gradients at every step, or raise what a step with them would."""
+
+    @property
+    def bound(self) -> Sequence[Array | None] | None:
+        """The gradients that are bound, or None."""
+        ...
 
     def zero_grad(self) -> None:
         """Fill the gradients that are bound with zeros."""
@@ -103,8 +108,8 @@ class ParameterState(Mapping[str, Any]):
         self._index = index
 
     def _entries(self) -> dict[str, Any]:
-        step = int(self._engine.step_counts[self._index])
-        return {"step": step, **self._engine.state(self._index)} if step else {}
+        step, arrays = int(self._engine.step_counts[self._index]), self._engine.state(self._index)
+        return {"step": step, **arrays} if step or arrays else {}
 
     def __getitem__(self, name: str) -> Any:
         return self._entries()[name]

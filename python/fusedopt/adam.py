@@ -113,7 +113,8 @@ class Adam(Optimizer):
         "eps_hat": flag,
         "amsgrad_max": one_of("raw", "corrected"),
     }
-    _lasting: ClassVar[frozenset[str]] = frozenset({"amsgrad_max"})
+    _lasting: ClassVar[Mapping[str, Any]] = {"amsgrad_max": "raw"}
+    _rules: ClassVar[tuple[str, ...]] = ("adam", "amsgrad")
 
     def __init__(
         self,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copyreg
+import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from threading import Lock
@@ -11,10 +13,13 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._hyperparameters import Check, fraction_or_none
+from ._copying import rebuild, to_parts
+from ._hyperparameters import Check, flag, fraction_or_none
 from ._param_group import ParamGroup
 from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
+from ._saving import load_file, save
 from ._state import Averages, Engine, States
+from ._state_dict import load, read_state_dict, to_state_dict
 from ._step_options import GroupStats, StepResult, check_step_options
 from ._types import Grads, GroupRule, Number, Params
 
@@ -23,8 +28,9 @@ class Optimizer:
     """The base of all optimizers; use one of its subclasses.
 
     A subclass names its hyperparameters with their checks in ``_checks``, those that can't change
-    because they say what the state means in ``_lasting``, and says in ``_rule`` which native rule a
-    group's hyperparameters mean.
+    because they say what the state means in ``_lasting``, each with what it is where saved state
+    doesn't say, as torch's. It says in ``_rule`` which native rule a group's hyperparameters mean,
+    and in ``_rules`` which there are.
 
     Attributes
     ----------
@@ -48,7 +54,9 @@ class Optimizer:
     """
 
     _checks: ClassVar[Mapping[str, Check]] = {}
-    _lasting: ClassVar[frozenset[str]] = frozenset()
+    _lasting: ClassVar[Mapping[str, Any]] = {}
+    _rules: ClassVar[tuple[str, ...]] = ()
+    _step_may_be_missing: ClassVar[bool] = False  # from state: torch's SGD doesn't count
 
     def __init__(
         self,
@@ -193,11 +201,172 @@ class Optimizer:
         """How many steps each parameter has taken; read-only, and live until a group is added."""
         return self._engine.step_counts
 
-    def __reduce_ex__(self, protocol: object) -> NoReturn:
+    #: What the constructor makes anew in a copy; a subclass's other attributes are copied.
+    _own_attributes: ClassVar[tuple[str, ...]] = (
+        *("_defaults", "_adding", "_groups", "_names", "_engine", "_states"),
+    )
+
+    def __copy__(self) -> NoReturn:
         raise TypeError(
-            "an optimizer can't be copied or pickled; to save and resume a run, keep the state "
-            "yourself, with fusedopt.functional"
+            "a shallow copy would step the same parameters; copy.deepcopy copies an optimizer, "
+            "with its parameters or, as in deepcopy([params, opt]), beside them"
         )
+
+    def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        return copyreg.__newobj__, (type(self),), to_parts(self)  # type: ignore[attr-defined]
+
+    def __setstate__(self, parts: dict[str, Any]) -> None:
+        rebuild(self, parts)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state as plain data, in torch's layout.
+
+        Returns
+        -------
+        dict
+            ``"state"``: for each parameter that has taken a step, by number, a dict of ``"step"``,
+            an int, and its state arrays; None for one that is needed since and not made yet.
+            ``"param_groups"``: for each group a dict of hyperparameters, the numbers of its
+            parameters as ``"params"`` and, where they have names, ``"param_names"``. A schedule of
+            `fusedopt.schedules` is there as what `Schedule.to_dict` gives, another function as
+            ``{"callable": its name}``. Besides, which torch ignores, ``"optimizer"`` and
+            ``"completed_steps"``.
+
+            As in torch, arrays are the live ones: for a snapshot take a `copy.deepcopy`.
+
+        Raises
+        ------
+        RuntimeError
+            Inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> opt = fusedopt.SGD([np.ones(2)], lr=0.5, momentum=0.9)
+        >>> opt.step([np.array([1.0, 2.0])])
+        >>> opt.state_dict()["state"]
+        {0: {'step': 1, 'momentum_buffer': array([1., 2.])}}
+        """
+        return to_state_dict(self)
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
+        """Continue where another optimizer was, of this class or of torch's.
+
+        State arrays are copied, dtypes are kept exactly. Hyperparameters that ``state_dict``
+        doesn't have stay as they are; where it has a function that it couldn't hold, the
+        optimizer's own is kept. Of torch's state, ``foreach``, ``fused``, ``capturable``,
+        ``differentiable`` and what its schedulers left in groups are ignored.
+
+        Parameters
+        ----------
+        state_dict : dict
+            What `state_dict` returns, or torch's, whose tensors may be NumPy arrays.
+        strict : bool, default True
+            If False, ignore entries and hyperparameters that the optimizer doesn't have, names of
+            parameters, and the class that the state is from; make state arrays that are missing.
+
+        Raises
+        ------
+        TypeError
+            If something is of the wrong type, or an array of another dtype than its parameter.
+        ValueError
+            If the number of groups or parameters, or the shape of an array, is another; if a
+            hyperparameter is out of range, or can't change, as it says what the state means; with
+            ``strict``, for all that is then not ignored. Nothing has changed then.
+        RuntimeError
+            Inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
+
+        Examples
+        --------
+        >>> import copy, numpy as np, fusedopt
+        >>> p = np.ones(2)
+        >>> opt = fusedopt.Adam([p], lr=0.5)
+        >>> opt.step([p * 2])
+        >>> saved = copy.deepcopy(opt.state_dict())
+        >>> other = fusedopt.Adam([np.ones(2)])
+        >>> other.load_state_dict(saved)
+        >>> other.param_groups[0]["lr"], other.state[0]["step"]
+        (0.5, 1)
+        """
+        with self._adding:
+            load(self, read_state_dict(self, state_dict, strict=flag("strict", strict)))
+
+    def save(
+        self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None
+    ) -> None:
+        """Save the state to a file, which `load` reads.
+
+        The file is a safetensors file with a checksum of all its content. It is written beside and
+        then renamed: whenever the process or the machine stops, the old file is there whole, or the
+        new one. A process that is killed while it saves may leave a hidden ``.tmp`` file beside.
+
+        Parameters
+        ----------
+        path : str or path
+            The file; the folder has to exist.
+        params : bool, default False
+            Save the parameters, too, so that one file holds all that a run is at.
+        extra : plain data, optional
+            Anything that JSON can hold, as ``{"epoch": 3, "scaler": scaler.state_dict()}``: `load`
+            returns it.
+
+        Raises
+        ------
+        ImportError
+            If safetensors isn't installed: it comes with the extra ``safetensors``.
+        TypeError
+            If ``extra`` is something else.
+        OSError
+            If the file can't be written; the old one is there then.
+        RuntimeError
+            Inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
+
+        Examples
+        --------
+        >>> import os, tempfile, numpy as np, fusedopt
+        >>> p = np.ones(2)
+        >>> opt = fusedopt.SGD([p], lr=0.5, momentum=0.9)
+        >>> opt.step([np.array([1.0, 2.0])])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = os.path.join(folder, "run.safetensors")
+        ...     opt.save(path, params=True, extra={"epoch": 3})
+        ...     other = fusedopt.SGD([np.zeros(2)], lr=0.5, momentum=0.9)
+        ...     other.load(path)
+        {'epoch': 3}
+        >>> other.param_groups[0]["params"][0]
+        array([0.5, 0. ])
+        """
+        save(self, path, params=flag("params", params), extra=extra)
+
+    def load(self, path: str | os.PathLike[str], *, strict: bool = True) -> Any:
+        """Continue from a file that `save` wrote; parameters are restored if it has them.
+
+        Parameters
+        ----------
+        path : str or path
+            The file.
+        strict : bool, default True
+            As for `load_state_dict`.
+
+        Returns
+        -------
+        plain data or None
+            What was given to `save` as ``extra``.
+
+        Raises
+        ------
+        ImportError
+            If safetensors isn't installed: it comes with the extra ``safetensors``.
+        OSError
+            If the file can't be read.
+        ValueError
+            If the file is damaged, as truncated or with a bit flipped, or not one that an optimizer
+            has saved; and as `load_state_dict`. Nothing has changed then.
+        TypeError, RuntimeError
+            As `load_state_dict`.
+        """
+        with self._adding:
+            return load_file(self, path, strict=flag("strict", strict))
 
     def add_param_group(self, group: Mapping[str, Any], grads: Grads | None = None) -> None:
         """Add parameters with hyperparameters of their own.

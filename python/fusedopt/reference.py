@@ -54,7 +54,7 @@ class _NumPyEngine:
         self._optimizer = optimizer
         self._params: list[Array] = []
         self._groups: list[int] = []  # that of each parameter
-        self._bound: list[Array | None] | None = None
+        self.bound: list[Array | None] | None = None
         self.changed = True
         self._rules: dict[int, str] = {}
         self._names: tuple[str, ...] = ()
@@ -75,8 +75,8 @@ class _NumPyEngine:
         self._groups += [group for _ in params]
         self._params += params
         self._names += names or ()
-        if self._bound is not None and grads is not None:
-            self._bound += [grads[n] for n in names or ()] if isinstance(grads, Mapping) else grads
+        if self.bound is not None and grads is not None:
+            self.bound += [grads[n] for n in names or ()] if isinstance(grads, Mapping) else grads
         self._states += [{} for _ in params]
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
 
@@ -143,7 +143,7 @@ class _NumPyEngine:
             )
 
     def bind(self, grads: Grads) -> None:
-        self._bound = self._in_order(grads)
+        self.bound = self._in_order(grads)
 
     def zero_grad(self) -> None:
         for g in self._in_order(None):
@@ -204,9 +204,9 @@ class _NumPyEngine:
     def _in_order(self, grads: Grads | None) -> list[Array | None]:
         self.require_home("step()")
         if grads is None:
-            if self._bound is None:
+            if self.bound is None:
                 raise TypeError("grads: expected arrays, got None, and none were bound")
-            return self._bound
+            return self.bound
         in_order = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
         if len(grads) != len(self._params):
             raise ValueError(f"grads: expected {len(self._params)}, got {len(grads)}")

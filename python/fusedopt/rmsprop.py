@@ -118,7 +118,13 @@ class RMSprop(Optimizer):
         "initial_square_avg": non_negative,
         "velocity": flag,
     }
-    _lasting: ClassVar[frozenset[str]] = frozenset({"velocity"})
+    _lasting: ClassVar[Mapping[str, Any]] = {"velocity": False}
+    _rules: ClassVar[tuple[str, ...]] = (
+        "rmsprop",
+        "rmsprop_momentum",
+        "rmsprop_centered",
+        "rmsprop_centered_momentum",
+    )
 
     def __init__(
         self,

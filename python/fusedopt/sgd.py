@@ -114,7 +114,9 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
         "momentum_init": one_of(None, "gradient", "zeros"),
         "velocity": flag,
     }
-    _lasting: ClassVar[frozenset[str]] = frozenset({"velocity"})
+    _lasting: ClassVar[Mapping[str, Any]] = {"velocity": False}
+    _rules: ClassVar[tuple[str, ...]] = ("sgd", "momentum")
+    _step_may_be_missing: ClassVar[bool] = True
 
     def __init__(
         self,

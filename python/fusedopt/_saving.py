@@ -1,0 +1,99 @@
+"""An optimizer in a file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _files
+from ._state_dict import load, read_state_dict, to_state_dict
+from ._types import Array
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
+
+
+def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: Any) -> None:
+    """Write an optimizer's state, and the parameters if wanted, to a file."""
+    state = to_state_dict(opt)
+    _require_plain(extra)
+    arrays: dict[str, Array] = {}
+    entries: dict[int, dict[str, Any]] = {}
+    for i, values in state["state"].items():
+        entries[i] = {}
+        for name, value in values.items():
+            if isinstance(value, np.ndarray):
+                arrays[f"state.{i}.{name}"] = value
+            else:
+                entries[i][name] = value
+    if params:
+        for i, param in enumerate(_params_of(opt)):
+            opt_array = np.asarray(param)
+            arrays[f"params.{i}"] = opt_array
+    header = {**state, "state": entries, "params": params, "extra": extra}
+    _files.write(Path(path), arrays, header)
+
+
+def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> Any:
+    """Read what `save` wrote; return the extra data."""
+    arrays, header = _files.read(Path(path))
+    states: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in header["state"].items()}
+    saved: dict[int, Array] = {}
+    for key, array in arrays.items():
+        kind, _, rest = key.partition(".")
+        index, _, name = rest.partition(".")
+        if kind == "params":
+            saved[int(index)] = array
+        else:
+            states[int(index)][name] = array
+    try:
+        loaded = read_state_dict(opt, {**header, "state": states}, strict=strict)
+        own = _params_of(opt)
+        if header["params"]:
+            _require_fitting(opt, own, saved)
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{os.fspath(path)}: {error}") from None
+    load(opt, loaded)
+    if header["params"]:
+        for i, param in enumerate(own):
+            param[...] = saved[i]
+    return header["extra"]
+
+
+def _params_of(opt: Optimizer) -> list[Array]:
+    return [param for group in opt._groups for param in group["params"]]
+
+
+def _require_fitting(opt: Optimizer, own: list[Array], saved: Mapping[int, Array]) -> None:
+    """Raise where a saved parameter can't be put in the place of the optimizer's."""
+    for i, param in enumerate(own):
+        label = f"params[{repr(opt._names[i]) if opt._names else i}]"
+        if saved[i].dtype != param.dtype:
+            raise TypeError(
+                f"{label}: the optimizer's is {param.dtype}, the saved one {saved[i].dtype}"
+            )
+        if saved[i].shape != param.shape:
+            raise ValueError(
+                f"{label}: the optimizer's is of shape {param.shape}, the saved one of "
+                f"{saved[i].shape}"
+            )
+        if not param.flags.writeable:
+            raise ValueError(f"{label}: expected a writeable array, got a read-only one")
+
+
+def _require_plain(extra: Any) -> None:
+    """Raise unless JSON gives back what it is given."""
+    try:
+        back = json.loads(json.dumps(extra))
+    except (TypeError, ValueError) as error:
+        raise TypeError(f"extra: expected plain data, as for JSON: {error}") from None
+    if back != extra:
+        raise TypeError(
+            "extra: expected plain data, as for JSON: dicts with str as keys, lists, str, numbers, "
+            "True, False and None"
+        )

@@ -1,0 +1,293 @@
+"""An optimizer's state as plain data, in torch's layout, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from . import _core
+from ._param_group import ParamGroup
+from ._types import Array, GroupRule
+from .schedules import Schedule
+
+if TYPE_CHECKING:
+    from .optimizer import Optimizer
+
+# What torch's groups hold besides hyperparameters: how to compute, and notes of its schedulers.
+TORCHS_OWN = frozenset(
+    {
+        *("foreach", "fused", "capturable", "differentiable"),
+        *("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"),
+    }
+)
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """State that was checked and fits an optimizer, but for finiteness in its dtypes."""
+
+    groups: list[ParamGroup]
+    rules: list[GroupRule]
+    states: list[dict[str, Array]]
+    steps: list[int]
+    completed_steps: int
+
+
+def to_state_dict(opt: Optimizer) -> dict[str, Any]:
+    """Return all there is; arrays are the live ones."""
+    opt._engine.require_home("state_dict()")
+    states: dict[int, dict[str, Any]] = {}
+    groups: list[dict[str, Any]] = []
+    index = 0
+    for group in opt._groups:
+        values = {name: _encoded(value) for name, value in group.hyperparameters().items()}
+        needed = _core.rules()[opt._group_rule(group, opt.completed_steps)[0]][1]
+        indices = range(index, index + len(group["params"]))
+        index = indices.stop
+        groups.append({**values, "params": list(indices)})
+        if opt._names is not None:
+            groups[-1]["param_names"] = list(opt._names[indices.start : indices.stop])
+        for i in indices:
+            entries = opt._states[i]._entries()
+            if entries:
+                # As torch has it: what was needed since the last step isn't there yet.
+                states[i] = {**entries, **{n: None for n in needed if n not in entries}}
+    return {
+        "state": states,
+        "param_groups": groups,
+        "optimizer": type(opt).__name__,
+        "completed_steps": opt.completed_steps,
+    }
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, tuple):
+        return tuple(map(_encoded, value))
+    if type(value) in Schedule._kinds.values():
+        return value.to_dict()
+    if callable(value):
+        return {"callable": getattr(value, "__qualname__", type(value).__qualname__)}
+    return value
+
+
+def read_state_dict(opt: Optimizer, state: Any, *, strict: bool) -> Loaded:
+    """Return what a state_dict means for an optimizer, or raise what is wrong with it."""
+    for key in ("state", "param_groups"):
+        if not isinstance(state, Mapping) or key not in state:
+            got = f"keys {list(state)}" if isinstance(state, Mapping) else type(state).__name__
+            raise TypeError(f"state_dict: expected a dict with {key!r}, got {got}")
+    name = state.get("optimizer", type(opt).__name__)
+    if strict and name != type(opt).__name__:
+        raise ValueError(f"state_dict['optimizer']: expected {type(opt).__name__!r}, got {name!r}")
+    saved = state["param_groups"]
+    if not isinstance(saved, list | tuple) or not all(isinstance(g, Mapping) for g in saved):
+        raise TypeError("state_dict['param_groups']: expected a list of dicts")
+    if len(saved) != len(opt._groups):
+        raise ValueError(
+            f"state_dict['param_groups']: expected {len(opt._groups)}, as the optimizer has, "
+            f"got {len(saved)}"
+        )
+    if not isinstance(state["state"], Mapping):
+        raise TypeError(f"state_dict['state']: expected a dict, got {type(state['state'])}")
+    keys = list(_keys_in_order(opt, saved, strict))
+    groups = [
+        _read_group(opt, group, saved[k], f"state_dict['param_groups'][{k}]", strict)
+        for k, group in enumerate(opt._groups)
+    ]
+    entries = _entries_in_order(opt, state["state"], keys, strict)
+    steps = _read_steps(opt, state.get("completed_steps"), entries, strict)
+    completed_steps = _completed(state.get("completed_steps"), steps)
+    rules = []
+    for k, group in enumerate(groups):
+        try:
+            rules.append(opt._group_rule(group, completed_steps))
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"state_dict['param_groups'][{k}]: {error}") from None
+    states = [
+        {
+            name: _read_array(value, param, f"{saved.label}[{name!r}]", saved.param_label)
+            for name, value in _known_entries(opt, saved, rule[0], strict)
+        }
+        for (param, rule), saved in zip(_params_with_rules(groups, rules), entries, strict=True)
+    ]
+    return Loaded(groups, rules, states, steps, completed_steps)
+
+
+def _completed(saved: Any, steps: list[int]) -> int:
+    if saved is None:
+        return max(steps, default=0)
+    return _as_count("state_dict['completed_steps']", saved)
+
+
+def _params_with_rules(
+    groups: list[ParamGroup], rules: list[GroupRule]
+) -> Iterator[tuple[Array, GroupRule]]:
+    for group, rule in zip(groups, rules, strict=True):
+        for param in group["params"]:
+            yield param, rule
+
+
+def load(opt: Optimizer, loaded: Loaded) -> None:
+    """Put state that was read in the place of what there is."""
+    opt._engine.load(loaded.states, loaded.steps, loaded.completed_steps, loaded.rules)
+    for group, new in zip(opt._groups, loaded.groups, strict=True):
+        group._values.update(new._values)
+        group._changed = True
+
+
+def _keys_in_order(opt: Optimizer, saved: Any, strict: bool) -> Iterator[Any]:
+    """Yield what the saved state calls each parameter: numbers."""
+    index = 0
+    for k, (group, data) in enumerate(zip(opt._groups, saved, strict=True)):
+        label = f"state_dict['param_groups'][{k}]"
+        keys = data.get("params")
+        count = len(group["params"])
+        if not isinstance(keys, list | tuple) or len(keys) != count:
+            got = len(keys) if isinstance(keys, list | tuple) else type(keys).__name__
+            raise ValueError(
+                f"{label}['params']: expected {count}, as the optimizer has in that group, "
+                f"got {got}"
+            )
+        ours = None if opt._names is None else opt._names[index : index + count]
+        theirs = data.get("param_names")
+        if strict and ours is not None and theirs is not None and list(theirs) != list(ours):
+            first, other = next(
+                (pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]),
+                (f"{count} names", f"{len(theirs)} names"),
+            )
+            raise ValueError(f"{label}['param_names']: expected {first!r}, got {other!r}")
+        yield from keys
+        index += count
+
+
+def _read_group(
+    opt: Optimizer, group: ParamGroup, data: Mapping[str, Any], label: str, strict: bool
+) -> ParamGroup:
+    values = group.hyperparameters()
+    for name, value in data.items():
+        if name in values:
+            values[name] = _decoded(value, values[name], f"{label}[{name!r}]")
+        elif strict and name not in {"params", "param_names", *TORCHS_OWN}:
+            raise ValueError(
+                f"{label}[{name!r}]: {type(opt).__name__} has no such hyperparameter; "
+                f"it has {', '.join(values)}"
+            )
+    for name, otherwise in opt._lasting.items():
+        saved = data.get(name, otherwise)
+        if saved != group[name]:
+            raise ValueError(
+                f"{label}[{name!r}]: expected {group[name]!r}, as the optimizer has, got "
+                f"{saved!r}: it says what the state means"
+            )
+    return group._with(values, label)
+
+
+def _decoded(value: Any, own: Any, label: str) -> Any:
+    if isinstance(value, Mapping) and "callable" in value:
+        if not callable(own):
+            raise ValueError(
+                f"{label}: was a function, {value['callable']}, which state can't hold; make the "
+                "optimizer with one"
+            )
+        return own
+    if isinstance(value, Mapping):
+        try:
+            return Schedule.from_dict(value)
+        except (TypeError, ValueError) as error:
+            raise type(error)(f"{label}: {error}") from None
+    if isinstance(value, list | tuple):
+        owns = own if isinstance(own, tuple) and len(own) == len(value) else [None] * len(value)
+        return tuple(
+            _decoded(part, its, f"{label}[{k}]")
+            for k, (part, its) in enumerate(zip(value, owns, strict=True))
+        )
+    return value
+
+
+@dataclass(frozen=True)
+class _Entries:
+    """What a parameter has in the saved state, and what errors call it."""
+
+    values: Mapping[str, Any]
+    label: str
+    param_label: str
+
+
+def _entries_in_order(
+    opt: Optimizer, saved: Mapping[Any, Any], keys: list[Any], strict: bool
+) -> list[_Entries]:
+    unknown = [key for key in saved if key not in keys]
+    if strict and unknown:
+        raise ValueError(f"state_dict['state'][{unknown[0]!r}]: there is no parameter of that key")
+    found = []
+    for i, key in enumerate(keys):
+        label = f"state_dict['state'][{key!r}]"
+        values = saved.get(key, {})
+        if not isinstance(values, Mapping):
+            raise TypeError(f"{label}: expected a dict, got {type(values).__name__}")
+        name = repr(opt._names[i]) if opt._names else i
+        found.append(_Entries(values, label, f"params[{name}]"))
+    return found
+
+
+def _read_steps(opt: Optimizer, completed: Any, entries: list[_Entries], strict: bool) -> list[int]:
+    steps = []
+    for saved in entries:
+        step = saved.values.get("step")
+        if step is not None:
+            steps.append(_as_count(f"{saved.label}['step']", step))
+            continue
+        if strict and saved.values and not opt._step_may_be_missing:
+            raise ValueError(f"{saved.label}['step']: missing, for {saved.param_label}")
+        steps.append(_completed(completed, []) if saved.values else 0)
+    return steps
+
+
+def _known_entries(
+    opt: Optimizer, saved: _Entries, rule: str, strict: bool
+) -> Iterator[tuple[str, Any]]:
+    """Yield the arrays among a parameter's entries; None stands for one that isn't there yet."""
+    rules = _core.rules()
+    known = {name for own in opt._rules for name in rules[own][1]} | {"ema"}
+    for name, value in saved.values.items():
+        if name not in {"step", *known}:
+            if strict:
+                raise ValueError(
+                    f"{saved.label}[{name!r}]: {type(opt).__name__} has no such state; it has "
+                    f"{', '.join(sorted(known))}"
+                )
+        elif name != "step" and value is not None:
+            yield name, value
+    for name in rules[rule][1]:
+        if strict and saved.values and name not in saved.values:
+            raise ValueError(f"{saved.label}[{name!r}]: missing, for {saved.param_label}")
+
+
+def _read_array(value: Any, param: Array, label: str, param_label: str) -> Array:
+    if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
+        raise TypeError(f"{label}: expected a NumPy array, got {type(value).__name__}")
+    array = np.asarray(value)
+    if array.dtype != param.dtype:
+        raise TypeError(
+            f"{label}: expected dtype {param.dtype}, as {param_label} has, got {array.dtype}"
+        )
+    if array.shape != param.shape:
+        raise ValueError(
+            f"{label}: expected shape {param.shape}, as {param_label} has, got {array.shape}"
+        )
+    return np.asarray(array, order="C")
+
+
+def _as_count(label: str, value: Any) -> int:
+    """Return a number of steps, which torch keeps as a float without dimensions."""
+    if not isinstance(value, Real) and getattr(value, "shape", None) == ():
+        value = value.item()
+    if not isinstance(value, Real) or isinstance(value, bool):
+        raise TypeError(f"{label}: expected a number of steps, got {value!r}")
+    if not (0 <= float(value) < 2**63 and float(value).is_integer()):
+        raise ValueError(f"{label}: expected a number of steps, got {value!r}")
+    return value if isinstance(value, int) else int(float(value))
