@@ -30,11 +30,12 @@ def write(path: Path, arrays: Mapping[str, Array], header: Mapping[str, Any]) ->
     text = json.dumps({"version": VERSION, **header})
     metadata = {"fusedopt": text, "sha256": _digest(text, arrays)}
     beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    # Made here, so that it has the permissions of any new file.
-    with open(beside, "xb"):
-        pass
+    with open(beside, "xb") as file:
+        permissions = os.stat(file.fileno()).st_mode
     try:
         numpy.save_file(dict(arrays), beside, metadata)
+        # Newer versions of safetensors put a file there that only its owner can read.
+        os.chmod(beside, permissions)
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
@@ -81,7 +82,7 @@ def _map_arrays(path: Path) -> dict[str, Array]:
         size = int.from_bytes(file.read(8), "little")
         index = json.loads(file.read(size))
         content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    dtypes = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+    dtypes: dict[str, Any] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
     arrays: dict[str, Array] = {}
     for name, entry in index.items():
         if name == "__metadata__":
@@ -101,7 +102,7 @@ def _digest(text: str, arrays: Mapping[str, Array]) -> str:
         digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
         content = array.reshape(-1).view(np.uint8)
         for at in range(0, content.size, _HASH_BYTES):
-            digest.update(content[at : at + _HASH_BYTES])
+            digest.update(content[at : at + _HASH_BYTES].data)
     return digest.hexdigest()
 
 

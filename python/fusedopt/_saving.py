@@ -33,8 +33,7 @@ def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: A
                 entries[i][name] = value
     if params:
         for i, param in enumerate(_params_of(opt)):
-            opt_array = np.asarray(param)
-            arrays[f"params.{i}"] = opt_array
+            arrays[f"params.{i}"] = np.asarray(param)
     header = {**state, "state": entries, "params": params, "extra": extra}
     _files.write(Path(path), arrays, header)
 
@@ -57,12 +56,16 @@ def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> 
         if header["params"]:
             _require_fitting(opt, own, saved)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{os.fspath(path)}: {error}") from None
+        raise _same_kind(error, f"{os.fspath(path)}: {error}") from None
     load(opt, loaded)
     if header["params"]:
         for i, param in enumerate(own):
             param[...] = saved[i]
     return header["extra"]
+
+
+def _same_kind(error: Exception, text: str) -> Exception:
+    return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
 
 
 def _params_of(opt: Optimizer) -> list[Array]:

@@ -1,0 +1,280 @@
+"""Contract: a saved file is whole or not there, holds all there is, and damage is found."""
+
+import os
+import struct
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedopt
+from cases import FORMS, RULE_CASES, Case, assert_same, every_dtype, random_arrays
+from fusedopt import LossScaler, _files, reference, schedules
+from subprocesses import output_of
+
+SHAPES = [(3, 5), 257, 0, (), 8193]
+
+
+@every_dtype
+@pytest.mark.parametrize("case", [*RULE_CASES, FORMS[1], FORMS[7]], ids=str)
+def test_save_load_continue(case: Case, dtype: type, tmp_path: Path) -> None:
+    path = tmp_path / "run.safetensors"
+    whole = case.make(random_arrays(0, dtype, SHAPES), ema_decay=schedules.linear(0.5, 0.9, 10))
+    params = random_arrays(0, dtype, SHAPES)
+    first = case.make(params, ema_decay=schedules.linear(0.5, 0.9, 10))
+    scaler = LossScaler(8.0, growth_interval=2)
+    for step in range(8):
+        grads: list[Any] = random_arrays(1 + step, dtype, SHAPES)
+        grads[step % 2] = None
+        whole.step(grads)
+        if step < 4:
+            scaler.update(first.step(grads, loss_scale=1.0, on_nonfinite="skip"))
+        if step == 3:
+            first.save(path, params=True, extra={"epoch": 7, "scaler": scaler.state_dict()})
+    for module in (fusedopt, reference):
+        second = getattr(module, case.optimizer)([np.empty_like(p) for p in params], **case.options)
+        extra = second.load(path)
+        assert extra["epoch"] == 7
+        other = LossScaler()
+        other.load_state_dict(extra["scaler"])
+        assert other.state_dict() == scaler.state_dict()
+        for step in range(4, 8):
+            grads = random_arrays(1 + step, dtype, SHAPES)
+            grads[step % 2] = None
+            second.step(grads)
+        assert_same(second, whole)
+        assert second.completed_steps == 8
+        assert second.param_groups[0].hyperparameters() == whole.param_groups[0].hyperparameters()
+
+
+def saved(path: Path, **options: Any) -> fusedopt.Optimizer:
+    params = {"w": np.full((3, 4), 2, np.float32), "b": np.ones(3)}
+    opt = fusedopt.AdamW(params, lr=0.1)
+    opt.step({"w": np.full((3, 4), 1, np.float32), "b": np.ones(3)})
+    opt.save(path, **options)
+    return opt
+
+
+def other() -> fusedopt.Optimizer:
+    return fusedopt.AdamW({"w": np.zeros((3, 4), np.float32), "b": np.zeros(3)})
+
+
+def test_parameters_only_where_asked_for(tmp_path: Path) -> None:
+    path = str(tmp_path / "state")
+    opt = saved(Path(path))
+    second = other()
+    assert second.load(path) is None
+    np.testing.assert_array_equal(second.state["w"]["exp_avg"], opt.state["w"]["exp_avg"])
+    assert not second.param_groups[0]["params"][0].any()
+    opt.save(path, params=True)
+    second.load(path)
+    assert_same(second, opt)
+
+
+def test_what_other_programs_see(tmp_path: Path) -> None:
+    numpy = pytest.importorskip("safetensors.numpy")
+    opt = saved(tmp_path / "state", params=True)
+    arrays = numpy.load_file(tmp_path / "state")
+    assert sorted(arrays) == sorted(
+        [
+            *("params.0", "params.1"),
+            *(f"state.{i}.{name}" for i in (0, 1) for name in ("exp_avg", "exp_avg_sq")),
+        ]
+    )
+    np.testing.assert_array_equal(arrays["state.0.exp_avg"], opt.state["w"]["exp_avg"])
+
+
+def test_any_damage_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "state"
+    saved(path, params=True)
+    content = path.read_bytes()
+    opt = other()
+    header = struct.unpack("<Q", content[:8])[0] + 8
+    rng = np.random.default_rng(0)
+    flips = [*((at, at % 8) for at in range(len(content)))]
+    flips += [(int(at), bit) for at in rng.integers(0, header, 200) for bit in range(8)]
+    for at, bit in flips:
+        damaged = bytearray(content)
+        damaged[at] ^= 1 << bit
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match="damaged|but not one that|expected a file of version"):
+            opt.load(path)
+    for size in [*range(0, len(content), 7), len(content) - 1]:
+        path.write_bytes(content[:size])
+        with pytest.raises(ValueError, match=f"^{path}: damaged, or no safetensors file"):
+            opt.load(path)
+    path.write_bytes(content + b"more")
+    with pytest.raises(ValueError, match="damaged"):
+        opt.load(path)
+    assert dict(opt.state["w"]) == {}
+    assert not opt.param_groups[0]["params"][0].any()
+    path.write_bytes(content)
+    opt.load(path)
+
+
+def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    numpy = pytest.importorskip("safetensors.numpy")
+    path = tmp_path / "file"
+    opt = other()
+    with pytest.raises(FileNotFoundError):
+        opt.load(path)
+    path.write_text("something else, long enough for a header")
+    with pytest.raises(ValueError, match=f"^{path}: damaged, or no safetensors file"):
+        opt.load(path)
+    numpy.save_file({"w": np.ones(3)}, path)
+    with pytest.raises(ValueError, match=f"^{path}: a safetensors file, but not one that an opt"):
+        opt.load(path)
+    with monkeypatch.context() as later:
+        later.setattr(_files, "VERSION", 2)
+        saved(path)
+    with pytest.raises(ValueError, match=f"^{path}: expected a file of version 1, got 2; a newer"):
+        opt.load(path)
+    sgd = fusedopt.SGD([np.ones(3)])
+    sgd.save(path)
+    with pytest.raises(ValueError, match=f"^{path}: state_dict.'optimizer'.: expected 'AdamW', go"):
+        opt.load(path)
+
+
+def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    saved(path, params=True)
+    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
+        ({"w": np.zeros((3, 4)), "b": np.zeros(3)}, TypeError, "expected dtype float64, as params"),
+        ({"w": np.zeros((3, 4), "f"), "c": np.zeros(3)}, ValueError, "expected 'c', got 'b'"),
+        ({"w": np.zeros((4, 3), "f"), "b": np.zeros(3)}, ValueError, r"expected shape \(4, 3\)"),
+    ]
+    for params, error, text in wrong:
+        opt = fusedopt.AdamW(params)
+        with pytest.raises(error, match=f"^{path}: .*{text}"):
+            opt.load(path)
+        assert dict(opt.state["w"]) == {}
+        assert not params["w"].any()
+    opt = fusedopt.AdamW({"w": np.zeros((3, 4), np.float32), "b": np.zeros(3)})
+    opt.param_groups[0]["params"][1].flags.writeable = False
+    with pytest.raises(ValueError, match=rf"^{path}: params\['b'\]: expected a writeable array"):
+        opt.load(path)
+    assert dict(opt.state["w"]) == {}
+    # No state is needed for the shape to be wrong.
+    fusedopt.SGD([np.ones(3)]).save(path, params=True)
+    for array, error in ((np.zeros(4), ValueError), (np.zeros(3, np.float32), TypeError)):
+        with pytest.raises(error, match=r"params\[0\]: the optimizer's is"):
+            fusedopt.SGD([array]).load(path)
+
+
+@pytest.mark.parametrize("extra", [{1: 2}, object(), np.ones(3), {"a": (1, 2)}, np.int64(1)])
+def test_extra_is_plain_data(extra: Any, tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="^extra: expected plain data, as for JSON"):
+        saved(tmp_path / "file", extra=extra)
+    assert not list(tmp_path.iterdir())
+
+
+def test_where_a_file_can_not_be_written(tmp_path: Path) -> None:
+    opt = saved(tmp_path / "file")
+    before = (tmp_path / "file").read_bytes()
+    with pytest.raises(OSError, match="nowhere"):
+        opt.save(tmp_path / "nowhere" / "file")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(OSError, match="folder"):
+        opt.save(tmp_path / "folder")
+    with pytest.raises(TypeError, match="params: expected True"):
+        opt.save(tmp_path / "file", params="yes")  # type: ignore[arg-type]
+    assert (tmp_path / "file").read_bytes() == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
+def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "usual").touch()
+    saved(tmp_path / "file")
+    usual, ours = ((tmp_path / name).stat().st_mode for name in ("usual", "file"))
+    assert ours == usual
+
+
+def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[str] = []
+    for name in ("fsync", "replace"):
+        original = getattr(os, name)
+
+        def spy(*args: Any, name: str = name, original: Any = original) -> Any:
+            calls.append(name)
+            return original(*args)
+
+        monkeypatch.setattr(os, name, spy)
+    saved(tmp_path / "file")
+    assert calls == (["fsync", "replace"] if os.name == "nt" else ["fsync", "replace", "fsync"])
+
+
+def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opt = saved(tmp_path / "file")
+    monkeypatch.setitem(sys.modules, "safetensors", None)
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    for call in (opt.save, opt.load):
+        with pytest.raises(ImportError, match=r"need safetensors: pip install 'fusedopt\[safeten"):
+            call(tmp_path / "file")
+
+
+CRASHES = """
+import os, random, signal, sys, time
+import numpy as np
+import fusedopt
+
+path, times = sys.argv[1], int(sys.argv[2])
+
+def optimizer():
+    return fusedopt.Adam({"w": np.zeros(200_000), "b": np.zeros(3)}, ema_decay=0.5)
+
+def save_for_ever(first):
+    opt = optimizer()
+    opt.step({"w": np.ones(200_000), "b": np.ones(3)})
+    for count in range(first, 10**9):
+        for p in opt.param_groups[0]["params"]:
+            p[...] = count
+        for state in opt.state.values():
+            for name in ("exp_avg", "exp_avg_sq", "ema"):
+                state[name][...] = count
+        opt.save(path, params=True, extra={"count": count})
+
+random.seed(0)
+last = 0
+optimizer().save(path, params=True, extra={"count": 0})
+for _ in range(times):
+    child = os.fork()
+    if child == 0:
+        save_for_ever(last + 1)
+    time.sleep(random.uniform(0.005, 0.08))
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    opt = optimizer()
+    count = opt.load(path)["count"]
+    assert count >= last, (count, last)
+    last = count
+    state = [a for s in opt.state.values() for name, a in s.items() if name != "step"]
+    for array in [*opt.param_groups[0]["params"], *state]:
+        assert (array == count).all(), count
+    if count:
+        assert len(opt.state["w"]) == 4
+folder = os.path.dirname(path)
+print(last, len(os.listdir(folder)) - 1)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
+def test_a_process_that_is_killed_while_it_saves(tmp_path: Path) -> None:
+    """At 100 moments: every time the old file loads whole, or the new one."""
+    count, left = map(int, output_of(CRASHES, str(tmp_path / "run"), "100").split())
+    assert count > 100  # many were saved whole,
+    assert left > 20  # and many kills came while one was written
+
+
+def test_loading_needs_no_copy_in_memory(tmp_path: Path) -> None:
+    opt = saved(tmp_path / "file", params=True)
+    arrays, header = _files.read(tmp_path / "file")
+    assert header["optimizer"] == "AdamW"
+    for array in arrays.values():
+        assert not array.flags.writeable
+        assert not array.flags.owndata
+    np.testing.assert_array_equal(arrays["params.0"], opt.param_groups[0]["params"][0])
