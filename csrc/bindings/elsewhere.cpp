@@ -29,14 +29,14 @@ void Elsewhere::require_home(const char* action) const {
 }
 
 void Elsewhere::move_ahead(const Parameters& parameters, std::vector<char*> velocities,
-                           const std::vector<double>& momenta) {
+                           const std::vector<double>& momenta, const StateMemory& memory) {
   Rules rules;
   for (std::size_t i = 0; i < parameters.count(); ++i) {
     if (i == 0 || momenta[i] != momenta[i - 1]) rules.all.push_back(lookahead(momenta[i], false));
     rules.of_parameter.push_back(rules.all.size() - 1);
   }
   partners_ = std::move(velocities);
-  make_room(parameters);
+  make_room(parameters, memory);
   run(parameters, rules);
   block_ = lookahead_block;
 }
@@ -74,14 +74,14 @@ void Elsewhere::move_back(const Parameters& parameters) {
   }
 }
 
-void Elsewhere::make_room(const Parameters& parameters) {
+void Elsewhere::make_room(const Parameters& parameters, const StateMemory& memory) {
   origins_.resize(parameters.count());
   std::size_t bytes = 0;
   for (std::size_t i = 0; i < origins_.size(); ++i) {
     if (partners_[i] && !origins_[i]) bytes += Arena::room(parameters[i].bytes());
   }
   if (bytes == 0) return;
-  arenas_.push_back(allocate_arena(bytes, "a copy of the parameters"));
+  arenas_.push_back(memory.allocate(bytes, "a copy of the parameters"));
   for (std::size_t i = 0; i < origins_.size(); ++i) {
     if (!partners_[i] || origins_[i]) continue;
     const Parameter& p = parameters[i];

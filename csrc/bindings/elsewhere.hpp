@@ -7,6 +7,7 @@
 
 #include "bindings/parameters.hpp"
 #include "bindings/rules.hpp"
+#include "bindings/state_memory.hpp"
 #include "engine/arena.hpp"
 #include "engine/plan.hpp"
 
@@ -20,7 +21,7 @@ class Elsewhere {
   // Moves each parameter by so many times its velocity; one without, a null, stays. The parameters
   // are as they were bound.
   void move_ahead(const Parameters& parameters, std::vector<char*> velocities,
-                  const std::vector<double>& momenta);
+                  const std::vector<double>& momenta, const StateMemory& memory);
   // Exchanges each parameter with its average; one without stays.
   void exchange(const Parameters& parameters, std::vector<char*> averages);
 
@@ -35,7 +36,7 @@ class Elsewhere {
     std::vector<std::size_t> of_parameter;
   };
 
-  void make_room(const Parameters& parameters);
+  void make_room(const Parameters& parameters, const StateMemory& memory);
   void run(const Parameters& parameters, const Rules& rules) const;
 
   const char* block_ = nullptr;  // what they are inside; null where they are home

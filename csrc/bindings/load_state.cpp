@@ -67,7 +67,7 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   for (const Entry& e : entries) kept[e.state * parameters_.count() + e.parameter] = true;
   plan_is_regular_ = false;
   if (!missing.places.empty()) {
-    missing.arena = allocate_arena(missing.bytes, "the optimizer's state");
+    missing.arena = memory_.allocate(missing.bytes, "the optimizer's state");
     writable_.add(missing.arena, parameters_);
     states_.add(missing, parameters_);
   }

@@ -126,7 +126,7 @@ PYBIND11_MODULE(_core, module) {
       .def("__enter__", &Block::enter)
       .def("__exit__", &Block::exit);
   py::class_<Stepper>(module, "Stepper", py::is_final(), plain)
-      .def(py::init<>())
+      .def(py::init<py::object>(), py::arg("allocate") = py::none())
       .def(
           "add_group",
           [](Stepper& self, const py::list& params, const py::object& names,

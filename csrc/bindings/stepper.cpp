@@ -130,10 +130,11 @@ PyObject* const* Stepper::items(const py::object& read) const {
 }
 
 void Stepper::step(py::handle grads) {
-  const py::object given = read(grads);
-  std::vector<py::object> kept;  // let go of after the lock: a gradient's finalizer may run then
+  py::object given = read(grads);
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
-  // afterwards, and from there until the GIL is released no Python code runs.
+  // afterwards, and from there until the GIL is released no Python code runs, or the list is ours.
+  if (memory_.is_elsewhere() && !given.is_none()) given = py::tuple(given);
+  std::vector<py::object> kept;  // let go of after the lock: a gradient's finalizer may run then
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("step()");
   PyObject* const* items = this->items(given);
@@ -180,7 +181,7 @@ void Stepper::make_missing_state(PyObject* const* grads, States::Missing& missin
   for (const Group& g : groups_) {
     states_.find_missing(missing, g.rule, g.states, g.average, parameters_, g.first, g.last, grads);
   }
-  missing.arena = allocate_arena(missing.bytes, "the optimizer's state");
+  missing.arena = memory_.allocate(missing.bytes, "the optimizer's state");
   writable_.add(missing.arena, parameters_);
   plan_.reserve_coefficients(parameters_.count());
   states_.add(missing, parameters_);
@@ -354,7 +355,7 @@ void Stepper::move_ahead(const std::vector<double>& momenta) {
     }
   }
   find_those_with(velocities);
-  elsewhere_.move_ahead(parameters_, std::move(velocities), momentum_of);
+  elsewhere_.move_ahead(parameters_, std::move(velocities), momentum_of, memory_);
 }
 
 void Stepper::move_to_averages() {

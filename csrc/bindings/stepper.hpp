@@ -9,6 +9,7 @@
 #include "bindings/elsewhere.hpp"
 #include "bindings/parameters.hpp"
 #include "bindings/rules.hpp"
+#include "bindings/state_memory.hpp"
 #include "bindings/states.hpp"
 #include "bindings/step_mutex.hpp"
 #include "bindings/step_options.hpp"
@@ -29,6 +30,8 @@ struct GroupRule {
 
 class Stepper {
  public:
+  explicit Stepper(py::object allocate) : memory_(std::move(allocate)) {}
+
   // Parameters with a rule and hyperparameters of their own. names: a tuple of str, or None where
   // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else
   // None. Throws where an array can't be updated in place, and changes nothing then.
@@ -126,6 +129,7 @@ class Stepper {
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads, bool repeats);
 
+  StateMemory memory_;
   Parameters parameters_;
   States states_;
   WritableMemory writable_;

@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <new>
+#include <utility>
 
 #if defined(__linux__)
 #include <sys/mman.h>
@@ -16,33 +17,26 @@ constexpr std::size_t huge_page = std::size_t(2) << 20;
 
 }  // namespace
 
-Arena::Arena(std::size_t bytes) : size_(bytes), block_(allocate(bytes)), next_(block_.get()) {}
+Arena::Arena(std::size_t bytes) : Arena(allocate(bytes), bytes) {}
+
+Arena::Arena(std::shared_ptr<char> block, std::size_t bytes)
+    : size_(bytes), block_(std::move(block)), next_(block_.get()) {}
 
 // Large blocks come from the system directly and ask for huge pages, as NumPy's own do: otherwise
 // state would be on small pages, and its address translations would not fit the processor's
 // buffers.
-Arena::Block Arena::allocate(std::size_t bytes) {
+std::shared_ptr<char> Arena::allocate(std::size_t bytes) {
 #if defined(__linux__)
   if (bytes >= 2 * huge_page) {
     void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) throw std::bad_alloc();
     madvise(block, bytes, MADV_HUGEPAGE);  // a wish; small pages do, too
-    return Block(static_cast<char*>(block), Free{bytes});
+    return {static_cast<char*>(block), [bytes](char* mapped) { munmap(mapped, bytes); }};
   }
 #endif
   void* block = std::calloc(bytes > 0 ? bytes : 1, 1);
   if (!block) throw std::bad_alloc();
-  return Block(static_cast<char*>(block), Free{0});
-}
-
-void Arena::Free::operator()(char* block) const {
-#if defined(__linux__)
-  if (mapped > 0) {
-    munmap(block, mapped);
-    return;
-  }
-#endif
-  std::free(block);
+  return {static_cast<char*>(block), [](char* allocated) { std::free(allocated); }};
 }
 
 // Small pieces lie close together, on as few cache lines as they need.

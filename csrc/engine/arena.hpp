@@ -12,6 +12,8 @@ class Arena {
   // Of untouched zero pages where the block is large: each page is first touched by the thread that
   // will work on it. Throws std::bad_alloc.
   explicit Arena(std::size_t bytes);
+  // Of a block that is someone else's, zeroed and aligned to a cache line, who frees it.
+  Arena(std::shared_ptr<char> block, std::size_t bytes);
 
   // The whole block.
   const void* data() const { return block_.get(); }
@@ -31,15 +33,10 @@ class Arena {
  private:
   static std::size_t stride(std::size_t bytes);
 
-  struct Free {
-    std::size_t mapped;  // 0: from the heap
-    void operator()(char* block) const;
-  };
-  using Block = std::unique_ptr<char, Free>;
-  static Block allocate(std::size_t bytes);
+  static std::shared_ptr<char> allocate(std::size_t bytes);
 
   std::size_t size_;
-  Block block_;
+  std::shared_ptr<char> block_;
   char* next_;
 };
 

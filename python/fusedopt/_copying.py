@@ -30,6 +30,7 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
         "groups": groups,
         "grads": opt._engine.bound,
         "defaults": opt._defaults,
+        "state_dir": opt._state_files and opt._state_files.folder,
         "state": to_state_dict(opt),
         "attributes": {name: value for name, value in vars(opt).items() if name not in own},
     }
@@ -39,6 +40,7 @@ def rebuild(opt: Optimizer, parts: dict[str, Any]) -> None:
     """Make an optimizer, whose constructor wasn't called, of such parts."""
     from .optimizer import Optimizer
 
-    Optimizer.__init__(opt, parts["groups"], grads=parts["grads"], **parts["defaults"])
+    options = {name: parts[name] for name in ("grads", "state_dir")}
+    Optimizer.__init__(opt, parts["groups"], **options, **parts["defaults"])
     opt.load_state_dict(parts["state"])
     vars(opt).update(parts["attributes"])

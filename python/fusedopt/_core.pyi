@@ -26,7 +26,7 @@ class Block:
 @final
 class Stepper:
     changed: bool
-    def __init__(self) -> None: ...
+    def __init__(self, allocate: Callable[[int], npt.NDArray[np.uint8]] | None = None) -> None: ...
     def add_group(
         self,
         params: list[Array],

@@ -20,6 +20,7 @@ from ._params import GroupSpec, read_group, read_groups, require_alike, require_
 from ._saving import load_file, save
 from ._state import Averages, Engine, States
 from ._state_dict import load, read_state_dict, to_state_dict
+from ._state_files import StateFiles
 from ._step_options import GroupStats, StepResult, check_step_options
 from ._types import Grads, GroupRule, Number, Params
 
@@ -64,8 +65,10 @@ class Optimizer:
         *,
         grads: Grads | None = None,
         ema_decay: Number | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
         **defaults: Any,
     ) -> None:
+        self._state_files = None if state_dir is None else StateFiles(state_dir)
         self._defaults = {**defaults, "ema_decay": ema_decay}
         self._adding = Lock()  # native and Python groups are the same ones
         self._groups: list[ParamGroup] = []
@@ -110,7 +113,7 @@ class Optimizer:
         return (*self._rule(values, group.scheduled), values["ema_decay"])
 
     def _make_engine(self) -> Engine:
-        return _core.Stepper()
+        return _core.Stepper(self._state_files)
 
     def _configure(self) -> None:
         """Tell the engine of all hyperparameters that were assigned since the last step."""
@@ -203,7 +206,7 @@ class Optimizer:
 
     #: What the constructor makes anew in a copy; a subclass's other attributes are copied.
     _own_attributes: ClassVar[tuple[str, ...]] = (
-        *("_defaults", "_adding", "_groups", "_names", "_engine", "_states"),
+        *("_defaults", "_adding", "_groups", "_names", "_engine", "_states", "_state_files"),
     )
 
     def __copy__(self) -> NoReturn:

@@ -46,6 +46,8 @@ class _InNumPy(Optimizer):
     _update: ClassVar[Callable[..., None]]
 
     def _make_engine(self) -> Engine:
+        if self._state_files is not None:
+            raise ValueError("state_dir: expected None, as the reference keeps its state in memory")
         return _NumPyEngine(self)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -70,6 +71,10 @@ class RMSprop(Optimizer):
     ema_decay : float, optional
         Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
         starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
+    state_dir : path, optional
+        A folder, made if it isn't there, for the state, which then lies in memory-mapped files: for
+        one that is larger than memory. They are the state's place, not a way to keep it: they go
+        with the optimizer. Parameters and gradients may be `np.memmap` arrays anyway.
 
     Raises
     ------
@@ -143,6 +148,7 @@ class RMSprop(Optimizer):
         velocity: bool = False,
         grads: Grads | None = None,
         ema_decay: Number | None = None,
+        state_dir: str | os.PathLike[str] | None = None,
     ) -> None:
         super().__init__(
             params,
@@ -159,6 +165,7 @@ class RMSprop(Optimizer):
             velocity=velocity,
             grads=grads,
             ema_decay=ema_decay,
+            state_dir=state_dir,
         )
 
     @staticmethod

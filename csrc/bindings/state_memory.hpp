@@ -1,0 +1,28 @@
+// Where an optimizer's own arrays lie: in memory, or where a function of the user's says.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "bindings/arrays.hpp"
+#include "engine/arena.hpp"
+
+namespace fusedopt {
+
+class StateMemory {
+ public:
+  // allocate: None, or a function from a number of bytes to a writeable array of them, which is
+  // zero and aligned to a cache line.
+  explicit StateMemory(py::object allocate) : allocate_(std::move(allocate)) {}
+
+  // Throws MemoryError, which says what the memory was wanted for, or what the function raises.
+  std::shared_ptr<Arena> allocate(std::size_t bytes, const char* purpose) const;
+
+  // Whether allocating runs Python code.
+  bool is_elsewhere() const { return !allocate_.is_none(); }
+
+ private:
+  py::object allocate_;
+};
+
+}  // namespace fusedopt

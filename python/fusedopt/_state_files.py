@@ -1,0 +1,45 @@
+"""State arrays in memory-mapped files."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+
+class StateFiles:
+    """Where an optimizer's state lies in files: a function that an engine gets its memory from."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        try:
+            self.folder = Path(folder).absolute()
+            self.folder.mkdir(exist_ok=True)
+        except (TypeError, OSError) as error:
+            kind = TypeError if isinstance(error, TypeError) else OSError
+            raise kind(f"state_dir: expected a folder: {error}") from None
+
+    def __call__(self, size: int) -> npt.NDArray[np.uint8]:
+        """Return so many bytes, zero, of a new file.
+
+        All of them are taken from the disk here, where that can be an error: a mapped file that
+        finds the disk full later ends the process. Where the system lets a file go that is still
+        mapped, it has no name any more: its room on the disk is free when the arrays are, or the
+        process ends, however it does.
+        """
+        descriptor, name = tempfile.mkstemp(prefix="fusedopt-", suffix=".state", dir=self.folder)
+        try:
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(descriptor, 0, size)
+            else:
+                os.truncate(descriptor, size)
+            return np.memmap(name, np.uint8, mode="r+", shape=(size,))
+        except OSError as error:
+            text = f"state_dir: no room for {size} bytes in {self.folder}: {error.strerror}"
+            raise OSError(error.errno, text) from None
+        finally:
+            os.close(descriptor)
+            if os.name != "nt":
+                os.unlink(name)

@@ -1,0 +1,184 @@
+"""Contract: parameters, gradients and state may lie in files, and then need no memory."""
+
+import copy
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedopt
+from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
+from fusedopt import reference
+from subprocesses import output_of
+
+SHAPES = [(3, 5), 257, (), 8193, 70_001]
+
+
+def mapped(path: Path, arrays: list[Any]) -> list[Any]:
+    """Return the arrays in files."""
+    maps = []
+    for i, array in enumerate(arrays):
+        file = np.memmap(path / f"{i}", array.dtype, mode="w+", shape=array.shape)
+        file[...] = array
+        maps.append(file)
+    return maps
+
+
+@every_dtype
+@pytest.mark.parametrize("case", RULE_CASES, ids=str)
+def test_everything_in_files_is_the_reference(case: Case, dtype: type, tmp_path: Path) -> None:
+    for name in ("params", "grads"):
+        (tmp_path / name).mkdir()
+    values = random_arrays(0, dtype, SHAPES)
+    params = mapped(tmp_path / "params", values)
+    grads = mapped(tmp_path / "grads", values)
+    state = tmp_path / "state"
+    ours = case.make(params, ema_decay=0.9, state_dir=state, grads=grads)
+    theirs = case.make_reference(copies(values), ema_decay=0.9)
+    for step in range(5):
+        for g, slopes in zip(grads, random_arrays(1 + step, dtype, SHAPES), strict=True):
+            g[...] = slopes
+        assert ours.step(max_norm=5.0) == theirs.step(copies(grads), max_norm=5.0)
+    assert_same(ours, theirs)
+    with ours.swap_ema():
+        for p, average in zip(params, (theirs.ema[i] for i in range(len(SHAPES))), strict=True):
+            np.testing.assert_array_equal(p, average)
+    for i, p in enumerate(params):
+        p.flush()
+        on_disk = np.fromfile(tmp_path / "params" / f"{i}", dtype).reshape(p.shape)
+        np.testing.assert_array_equal(on_disk, p)
+
+
+def test_gradients_from_a_file_that_is_only_read(tmp_path: Path) -> None:
+    np.ones(5).tofile(tmp_path / "grad")
+    g = np.memmap(tmp_path / "grad", np.float64, mode="r")
+    p = np.memmap(tmp_path / "grad", np.float64, mode="r")
+    with pytest.raises(
+        ValueError, match=r"^params\[0\]: expected a writeable array, got a read-onl"
+    ):
+        fusedopt.SGD([p])
+    p = np.ones(5)
+    fusedopt.SGD([p], lr=1.0).step([g])
+    assert not p.any()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_state_is_in_a_file_that_goes_with_it(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+
+    def mappings() -> int:
+        return Path("/proc/self/maps").read_text().count(str(folder))
+
+    opt = fusedopt.Adam([np.ones(100_000)], state_dir=folder)
+    assert mappings() == 0
+    opt.step([np.ones(100_000)])
+    assert mappings() == 1
+    assert not list(folder.iterdir())
+    moment = opt.state[0]["exp_avg"]
+    other = copy.deepcopy(opt)
+    assert mappings() == 2
+    del opt
+    assert mappings() == 2
+    assert (moment == moment[0]).all()
+    del moment
+    assert mappings() == 1
+    other.step([np.ones(100_000)])
+    del other
+    assert mappings() == 0
+
+
+def test_saved_loaded_and_moved_ahead(tmp_path: Path) -> None:
+    params = random_arrays(0, np.float32, SHAPES)
+    opt = fusedopt.SGD(params, momentum=0.9, velocity=True, state_dir=tmp_path / "a")
+    opt.step(random_arrays(1, np.float32, SHAPES))
+    opt.save(tmp_path / "file", params=True)
+    other = fusedopt.SGD([np.empty_like(p) for p in params], velocity=True, state_dir=tmp_path)
+    other.load(tmp_path / "file")
+    assert_same(other, opt)
+    before = copies(params)
+    with opt.lookahead():
+        assert (params[-1] != before[-1]).any()
+    for p, q in zip(params, before, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+
+LARGER_THAN_MEMORY = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+import fusedopt
+
+folder, state_dir, n = Path(sys.argv[1]), sys.argv[2] or None, 20_000_000
+fusedopt.set_num_threads(2)
+p = np.memmap(folder / "p", np.float32, mode="w+", shape=(n,))
+g = np.memmap(folder / "g", np.float32, mode="w+", shape=(n,))
+p[:5] = g[:5] = 1
+opt = fusedopt.AdamW([p], lr=0.5, ema_decay=0.9, state_dir=state_dir)
+small = fusedopt.AdamW([np.ones(40_000, np.float32)], state_dir=state_dir)
+small.step([np.ones(40_000, np.float32)])  # threads are there
+used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) << 10
+resource.setrlimit(resource.RLIMIT_DATA, (used + (64 << 20),) * 2)
+try:
+    for _ in range(2):
+        opt.step([g], max_norm=1.0)
+    print(opt.state[0]["step"], bool((p[:5] != 1).all()), not p[5:].any())
+except MemoryError as error:
+    print("MemoryError", error)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_state_that_is_larger_than_the_memory_it_may_have(tmp_path: Path) -> None:
+    text = output_of(LARGER_THAN_MEMORY, str(tmp_path), "")
+    assert text.startswith("MemoryError no memory for the optimizer's state: 240")
+    assert output_of(LARGER_THAN_MEMORY, str(tmp_path), str(tmp_path / "s")) == "2 True True"
+
+
+NO_ROOM = """
+import resource, sys
+import numpy as np
+import fusedopt
+p = np.ones(100_000)
+opt = fusedopt.Adam([p], lr=0.5, state_dir=sys.argv[1])
+resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, resource.RLIM_INFINITY))
+for _ in range(2):
+    try:
+        opt.step([p * 2])
+    except OSError as error:
+        print(error)
+print((p == 1).all(), opt.completed_steps, dict(opt.state[0]))
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+opt.step([p * 2])
+print(abs(p[0] - 0.5) < 1e-8)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_no_room_on_the_disk_is_an_error_before_anything_moves(tmp_path: Path) -> None:
+    first, second, *rest = output_of(NO_ROOM, str(tmp_path / "state")).splitlines()
+    assert first == second
+    assert "state_dir: no room for 16" in first
+    assert rest == ["True 0 {}", "True"]
+    assert not list((tmp_path / "state").iterdir())
+
+
+def test_bad_folders(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    bad: list[tuple[Any, type[Exception]]] = [
+        (tmp_path / "file", OSError),
+        (tmp_path / "a" / "b", OSError),
+        (5, TypeError),
+    ]
+    for folder, error in bad:
+        with pytest.raises(error, match="^state_dir: expected a folder"):
+            fusedopt.Adam([np.ones(3)], state_dir=folder)
+    with pytest.raises(ValueError, match="^state_dir: expected None, as the reference keeps"):
+        reference.Adam([np.ones(3)], state_dir=tmp_path)
+    opt = fusedopt.Adam([np.ones(3)], state_dir=tmp_path / "gone")
+    os.rmdir(tmp_path / "gone")
+    with pytest.raises(FileNotFoundError):
+        opt.step([np.ones(3)])
+    assert dict(opt.state[0]) == {}
