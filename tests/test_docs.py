@@ -44,8 +44,14 @@ def test_every_public_docstring_has_an_example(thing: object) -> None:
 @pytest.mark.parametrize(
     "page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
 )
-def test_python_in_pages(page: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_python_in_pages(
+    page: str,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """All Python blocks of a page run in order, and print(...)  # text prints the text."""
+    monkeypatch.chdir(tmp_path)
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     namespace: dict[str, object] = {}
     for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):

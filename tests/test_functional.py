@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cases import CASES, Case, every_dtype, random_arrays
+import fusedopt
+from cases import CASES, Case, copies, every_dtype, random_arrays
 from fusedopt import functional
 
 SHAPES = [(3, 5), 1, 130, ()]
@@ -169,3 +170,45 @@ def test_arrays_that_an_option_needs() -> None:
     functional.sgd_(*x[:3], step=1, lr=0.1, velocity=True)
     with pytest.raises(ValueError, match="^momentum_buffers: expected None, as momentum is 0"):
         functional.rmsprop_(*x[:3], momentum_buffers=x[3], lr=0.1)
+
+
+@every_dtype
+def test_averages_are_those_of_the_class(dtype: type) -> None:
+    params = random_arrays(0, dtype, [*range(40), 70_001])
+    emas = copies(params)
+    opt = fusedopt.SGD(copies(params), lr=0.1, ema_decay=0.9)
+    for step in range(3):
+        opt.step(random_arrays(1 + step, dtype, [*range(40), 70_001]))
+        functional.ema_(emas, list(opt.param_groups[0]["params"]), decay=0.9)
+    for i, ema in enumerate(emas):
+        np.testing.assert_array_equal(ema, opt.ema[i])
+    p = np.ones(3)
+    for call, error, text in [
+        (lambda: functional.ema_(p, p, decay=0.5), ValueError, "emas overlaps params in memory"),
+        (lambda: functional.ema_(np.ones(4), p, decay=0.5), ValueError, "emas: expected shape"),
+        (lambda: functional.ema_([p], [p, p], decay=0.5), ValueError, "emas: expected 2 arrays"),
+        (lambda: functional.ema_(None, p, decay=0.5), TypeError, "emas: expected an array or"),
+        (lambda: functional.ema_(p, p, decay=1.5), ValueError, r"decay: expected a number in \[0"),
+    ]:
+        with pytest.raises(error, match=f"^{text}"):
+            call()
+
+
+@every_dtype
+def test_the_norm_is_that_of_a_step(dtype: type) -> None:
+    grads: list[Any] = random_arrays(0, dtype, [0, 1, (3, 5), 8193, 70_001])
+    opt = fusedopt.SGD([np.ones_like(g) for g in grads])
+    result = opt.step([*grads[:2], None, *grads[3:]], max_norm=1.0)
+    grads[2] = None
+    assert functional.global_norm(grads) == result.grad_norm
+    frozen = np.array([3.0, 4.0])
+    frozen.flags.writeable = False
+    assert functional.global_norm(frozen) == 5
+    assert functional.global_norm([]) == 0
+    for bad, error, text in [
+        (np.ones(3, int), TypeError, "arrays: expected dtype float32 or float64, got int64"),
+        ([np.ones((4, 4)).T], ValueError, r"arrays\[0\]: expected a C-contiguous array"),
+        ("abc", TypeError, "arrays: expected an array or a list of arrays, got str"),
+    ]:
+        with pytest.raises(error, match=f"^{text}"):
+            functional.global_norm(bad)

@@ -106,10 +106,16 @@ std::string Label::text() const {
 }
 
 DType require_parameter(py::handle object, const Label& label) {
+  const DType dtype = require_readable(object, label);
+  require_layout(object, label, Access::update);
+  return dtype;
+}
+
+DType require_readable(py::handle object, const Label& label) {
   require_array(object, label);
   const int dtype = dtype_number(object);
   if (dtype < 0) throw_type(label, "expected dtype float32 or float64, got " + dtype_text(object));
-  require_layout(object, label, Access::update);
+  require_layout(object, label, Access::read);
   return static_cast<DType>(dtype);
 }
 

@@ -102,6 +102,8 @@ inline const PyArrayObject* owner_of(PyArrayObject* array) {
 // The array's dtype, if it is one that parameters may have and the array can be updated in place.
 // Throws TypeError or ValueError otherwise, as everything below does.
 DType require_parameter(py::handle object, const Label& label);
+// The same of one that is only read.
+DType require_readable(py::handle object, const Label& label);
 
 // Throws unless is_usable(), and says why it isn't.
 void require_usable(py::handle object, const Label& label, const Layout& layout, Access access);

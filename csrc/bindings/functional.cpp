@@ -6,6 +6,7 @@
 #include "bindings/arrays.hpp"
 #include "bindings/gil.hpp"
 #include "bindings/rules.hpp"
+#include "engine/array_scan.hpp"
 #include "engine/overlap.hpp"
 #include "engine/plan.hpp"
 
@@ -56,7 +57,7 @@ std::vector<Argument> read_arguments(const py::dict& arguments, const RuleInfo& 
                             ", one for each parameter, got " + std::to_string(next.arrays.size()));
     }
   }
-  const auto expected = static_cast<std::size_t>(2 + rule.states.count);
+  const auto expected = static_cast<std::size_t>((rule.reads_gradient ? 2 : 1) + rule.states.count);
   if (read.size() != expected) {
     throw py::value_error("arguments: expected " + std::to_string(expected));
   }
@@ -68,9 +69,13 @@ struct Place {
   std::size_t argument, index;
 };
 
+// Which argument holds gradients; none where the rule reads none.
+constexpr std::size_t none = 0;
+std::size_t gradients_of(const RuleInfo& rule) { return rule.reads_gradient ? 1 : none; }
+
 // Throws where memory that is written is also anything else. Gradients may share memory with each
 // other.
-void require_disjoint(const std::vector<Argument>& arguments) {
+void require_disjoint(const std::vector<Argument>& arguments, std::size_t gradients) {
   std::vector<Place> places;
   const auto text = [&](std::size_t owner) {
     const auto [argument, index] = places[owner];
@@ -79,10 +84,11 @@ void require_disjoint(const std::vector<Argument>& arguments) {
   std::vector<Interval> written, read;
   for (std::size_t k = 0; k < arguments.size(); ++k) {
     for (std::size_t i = 0; i < arguments[k].arrays.size(); ++i) {
-      if (arguments[1].arrays[i].is_none()) continue;
+      if (arguments[gradients].arrays[i].is_none()) continue;
       PyArrayObject* array = as_array(arguments[k].arrays[i]);
       const auto bytes = static_cast<std::size_t>(PyArray_NBYTES(array));
-      (k == 1 ? read : written).push_back(interval_of(PyArray_DATA(array), bytes, places.size()));
+      (gradients != none && k == gradients ? read : written)
+          .push_back(interval_of(PyArray_DATA(array), bytes, places.size()));
       places.push_back({k, i});
     }
   }
@@ -105,7 +111,7 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
   const std::vector<Argument> arguments = read_arguments(argument_dict, *rule.info);
   if (step < 1) throw py::value_error("step: expected 1 or more, got " + std::to_string(step));
   const Argument& params = arguments[0];
-  const Argument& grads = arguments[1];
+  const std::size_t gradients = gradients_of(*rule.info), first_state = gradients + 1;
 
   Plan plan;
   std::size_t coefficients[dtype_count];
@@ -118,21 +124,46 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
     const DType dtype = require_parameter(param, params.label(i));
     rule.require_finite(dtype);
     const Layout layout{dtype, shape_of(param), params.label(i)};
-    for (std::size_t k = 2; k < arguments.size(); ++k) {
+    for (std::size_t k = first_state; k < arguments.size(); ++k) {
       require_usable(arguments[k].arrays[i], arguments[k].label(i), layout, Access::update);
     }
-    if (grads.arrays[i].is_none()) continue;
-    require_usable(grads.arrays[i], grads.label(i), layout, Access::read);
+    if (gradients != none) {
+      const Argument& grads = arguments[gradients];
+      if (grads.arrays[i].is_none()) continue;
+      require_usable(grads.arrays[i], grads.label(i), layout, Access::read);
+    }
     Piece& piece = plan.add(rule.kernel(dtype), coefficients[static_cast<int>(dtype)],
                             PyArray_SIZE(as_array(param)));
-    for (std::size_t k = 0; k < arguments.size(); ++k) {
-      piece.streams[k] = data_of(arguments[k].arrays[i]);
+    // What a rule doesn't read is asked for all the same, ahead: the parameter is there.
+    piece.streams[0] = piece.streams[1] = data_of(param);
+    if (gradients != none) piece.streams[1] = data_of(arguments[gradients].arrays[i]);
+    for (std::size_t k = first_state; k < arguments.size(); ++k) {
+      piece.streams[2 + k - first_state] = data_of(arguments[k].arrays[i]);
     }
   }
-  require_disjoint(arguments);
+  require_disjoint(arguments, gradients);
   plan.fold();
   // The arrays stay alive in arguments, which holds references.
   run_for(plan.elements(), [&] { plan.run(&Kernel::update); });
+}
+
+double global_norm(py::handle list) {
+  const Argument arrays = read_argument(py::str("arrays"), list);
+  ArrayScan scan;
+  scan.reserve(arrays.arrays.size());
+  std::int64_t elements = 0;
+  for (std::size_t i = 0; i < arrays.arrays.size(); ++i) {
+    const py::object& array = arrays.arrays[i];
+    if (array.is_none()) continue;
+    const DType dtype = require_readable(array, arrays.label(i));
+    const std::int64_t size = PyArray_SIZE(as_array(array));
+    scan.add(array_kernel(dtype), data_of(array), size,
+             static_cast<std::int64_t>(item_size(dtype)));
+    elements += size;
+  }
+  scan.prepare();
+  run_for(elements, [&] { scan.run(); });
+  return scan.norm();
 }
 
 }  // namespace fusedopt

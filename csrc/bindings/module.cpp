@@ -195,6 +195,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),
              py::arg("arguments"));
 
+  module.def("global_norm", &global_norm, py::arg("arrays"));
+
   module.def("rules", &rules);
   module.def("config", &config);
   module.def("get_num_threads", &num_threads);

@@ -50,6 +50,13 @@ double initial(const double* hyperparameters, int state) {
   }
 }
 
+// Yes, unless the rule says otherwise.
+template <typename Rule>
+constexpr bool reads_gradient = true;
+template <typename Rule>
+  requires requires { Rule::reads_gradient; }
+constexpr bool reads_gradient<Rule> = Rule::reads_gradient;
+
 template <typename Rule, typename T>
 constexpr Kernel kernel() {
   return {sizeof(T), &fold<Rule, T>, &update<Rule, T>, &traffic<Rule::states.count, T>,
@@ -70,11 +77,8 @@ constexpr RuleInfo describe() {
       hyperparameters.items[k] = Hyper::fields[k].name;
     }
   }
-  return {Rule::name,
-          hyperparameters,
-          Rule::states,
-          &initial<Rule>,
-          {kernel<Rule, float>(), kernel<Rule, double>()}};
+  return {Rule::name,           hyperparameters, Rule::states,
+          reads_gradient<Rule>, &initial<Rule>,  {kernel<Rule, float>(), kernel<Rule, double>()}};
 }
 
 template <typename List>

@@ -55,6 +55,7 @@ struct RuleInfo {
   const char* name;
   Names hyperparameters;
   Names states;
+  bool reads_gradient;
   // The number that a state array, by its place in states, is filled with when it is made.
   double (*initial)(const double* hyperparameters, int state);
   Kernel kernels[dtype_count];  // indexed by DType

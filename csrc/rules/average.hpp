@@ -15,6 +15,7 @@ namespace {
 struct Average {
   static constexpr const char* name = "ema";
   static constexpr Names states{{"ema"}, 1};
+  static constexpr bool reads_gradient = false;
 
   struct Hyper {
     double decay;
@@ -41,6 +42,7 @@ struct Average {
 struct Exchange {
   static constexpr const char* name = "exchange";
   static constexpr Names states{{"ema"}, 1};
+  static constexpr bool reads_gradient = false;
 
   struct Hyper {};
 

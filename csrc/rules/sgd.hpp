@@ -98,6 +98,7 @@ struct Momentum {
 struct Lookahead {
   static constexpr const char* name = "lookahead";
   static constexpr Names states{{"momentum_buffer", "origin"}, 2};
+  static constexpr bool reads_gradient = false;
 
   struct Hyper {
     double momentum, back;

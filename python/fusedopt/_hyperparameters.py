@@ -35,11 +35,14 @@ def decay_rate(name: str, value: Any) -> float:
     return _number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
 
 
+def fraction(name: str, value: Any) -> float:
+    """Check for a number in [0, 1]."""
+    return _number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+
+
 def fraction_or_none(name: str, value: Any) -> float | None:
     """Check for a number in [0, 1], or None."""
-    if value is None:
-        return None
-    return _number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+    return None if value is None else fraction(name, value)
 
 
 def decay_rates(name: str, value: Any) -> tuple[float, float]:

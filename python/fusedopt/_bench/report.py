@@ -18,6 +18,7 @@ from . import machine
 from .paired import Paired
 from .peers import MissingPeerError
 from .rows import Row, Scope, all_rows
+from .whole_step import bytes_per_element
 from .workloads import bytes_moved, elements_of
 
 #: How long a row may take, by whether the report is quick.
@@ -70,6 +71,9 @@ def _table(section: str, results: Results) -> Table:
     if not roofline:
         names["against"] = "left"
     names["fusedopt"] = "right"
+    whole = section == "whole step"
+    if whole:
+        names["bytes per element"] = "right"
     if not in_time:
         names["roofline" if roofline else "theirs"] = "right"
         names["ratio (quartiles)"] = "right"
@@ -84,6 +88,8 @@ def _table(section: str, results: Results) -> Table:
         cells = [rule, workload, str(row.threads)]
         if not roofline:
             cells.append(row.rival + (", fresh" if row.fresh else ""))
+        if whole:
+            cells.append(f"{bytes_per_element('fused')}, {bytes_per_element(row.rival)}")
         cells.append(in_units(mine))
         if not in_time:
             cells += [

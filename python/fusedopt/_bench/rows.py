@@ -9,6 +9,7 @@ from itertools import product
 
 import numpy as np
 
+from . import whole_step
 from .contest import Roofline, WithOptimizer, make_fusedopt
 from .machine import available_memory, last_level_cache
 from .paired import Paired, measure_pair
@@ -106,6 +107,8 @@ def all_rows(scope: Scope) -> Iterator[Row]:
             yield from _against_peer(scope, rule, workload, peer, threads, least)
     yield from _overhead()
     yield from _values()
+    for threads in scope.threads:
+        yield from _whole_steps(scope, threads)
     for threads in scope.threads:
         yield from _forms(scope, threads)
     for threads in scope.threads:
@@ -211,6 +214,27 @@ def _measure_form(rule: Rule, default: Rule, workload: str, threads: int, second
     params, grads = weights(workload, "float32"), gradients(workload, "float32")
     sides = make_fusedopt(default, params, grads), make_fusedopt(rule, params, grads)
     return measure_pair(*sides, seconds=seconds, threads=threads)
+
+
+#: The whole step, fused: at least so many times as fast.
+WHOLE_STEP = {"torch": 1.6, "separate passes": 1.3}
+
+
+def _whole_steps(scope: Scope, threads: int) -> Iterator[Row]:
+    """Yield a whole training step's update against the same in passes."""
+    workload = "MLP" if scope.quick else "GPT-2"
+    for rival, bound in WHOLE_STEP.items():
+        goal = None if scope.quick else Goal(bound)
+        measure = partial(_measure_whole_step, rival, workload, threads)
+        yield Row("whole step", whole_step.RULE, "float32", workload, rival, threads, measure, goal)
+
+
+def _measure_whole_step(rival: str, workload: str, threads: int, seconds: float) -> Paired:
+    params, grads = weights(workload, "float32"), gradients(workload, "float32")
+    theirs = whole_step.make(rival, [p.copy() for p in params], grads, threads)
+    ours = whole_step.make("fused", params, grads, threads)
+    # Steps zero their gradients: each gets new ones.
+    return measure_pair(ours, theirs, seconds=seconds, fresh=True, threads=threads)
 
 
 def _rooflines(scope: Scope, threads: int) -> Iterator[Row]:

@@ -6,7 +6,8 @@ updates parameters and state in place. A call happens whole or, when it raises, 
 """
 
 from ._adam import adam_, adamw_
+from ._average import ema_, global_norm
 from ._rmsprop import rmsprop_
 from ._sgd import sgd_
 
-__all__ = ["adam_", "adamw_", "rmsprop_", "sgd_"]
+__all__ = ["adam_", "adamw_", "ema_", "global_norm", "rmsprop_", "sgd_"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -58,20 +58,25 @@ def make_peer(
 
     It runs on so many threads if their number can be set; None leaves it as it is.
     """
+    peer, module = PEERS[name], peer_module(name)
+    if peer.threads == "set" and threads is not None:
+        module.set_threads(threads)
+    contestant = module.make(peer.variant, rule, params, grads)
+    assert isinstance(contestant, Contestant)
+    return contestant
+
+
+def peer_module(name: str) -> Any:
+    """Return the module that implements a peer, or raise MissingPeerError."""
     peer = PEERS[name]
     try:
-        module = import_module(f"{__name__}.{peer.module}")
+        return import_module(f"{__name__}.{peer.module}")
     except ImportError as error:
         if peer.extra is None:
             raise
         raise MissingPeerError(
             f"{name}: {error}; pip install 'fusedopt[{peer.extra}]' brings it"
         ) from None
-    if peer.threads == "set" and threads is not None:
-        module.set_threads(threads)
-    contestant = module.make(peer.variant, rule, params, grads)
-    assert isinstance(contestant, Contestant)
-    return contestant
 
 
 def check_peer(name: str, rule: str, dtype: str, steps: int = 3) -> None:
