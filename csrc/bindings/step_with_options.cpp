@@ -104,6 +104,7 @@ void Stepper::require_writeable(PyObject* const* grads) const {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     if (grads[i] == Py_None) continue;
     const Parameter& p = parameters_[i];
+    if (is_usable(grads[i], p.dtype, p.shape, Access::update)) continue;
     require_usable(grads[i], names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
                    Access::update);
   }
