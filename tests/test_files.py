@@ -165,9 +165,19 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("extra", [{1: 2}, object(), np.ones(3), {"a": (1, 2)}, np.int64(1)])
 def test_extra_is_plain_data(extra: Any, tmp_path: Path) -> None:
-    with pytest.raises(TypeError, match="^extra: expected plain data, as for JSON"):
-        saved(tmp_path / "file", extra=extra)
+    for value, label in ((extra, "extra"), ({"k": [0, extra]}, r"extra\['k'\]\[1\]")):
+        with pytest.raises(TypeError, match=f"^{label}.*: expected plain data, as for JSON"):
+            saved(tmp_path / "file", extra=value)
     assert not list(tmp_path.iterdir())
+
+
+def test_extra_comes_back(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0).bit_generator.state
+    extra = {"loss": [0.1, np.float64(1 / 3), -np.inf], "ä": None, "yes": True, "rng": rng}
+    saved(tmp_path / "file", extra=extra)
+    assert other().load(tmp_path / "file") == extra
+    saved(tmp_path / "file", extra=np.nan)
+    assert np.isnan(other().load(tmp_path / "file"))
 
 
 def test_where_a_file_can_not_be_written(tmp_path: Path) -> None:

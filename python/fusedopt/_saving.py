@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
 def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: Any) -> None:
     """Write an optimizer's state, and the parameters if wanted, to a file."""
     state = to_state_dict(opt)
-    _require_plain(extra)
+    _require_plain("extra", extra)
     arrays: dict[str, Array] = {}
     entries: dict[int, dict[str, Any]] = {}
     for i, values in state["state"].items():
@@ -89,14 +88,17 @@ def _require_fitting(opt: Optimizer, own: list[Array], saved: Mapping[int, Array
             raise ValueError(f"{label}: expected a writeable array, got a read-only one")
 
 
-def _require_plain(extra: Any) -> None:
+def _require_plain(label: str, value: Any) -> None:
     """Raise unless JSON gives back what it is given."""
-    try:
-        back = json.loads(json.dumps(extra))
-    except (TypeError, ValueError) as error:
-        raise TypeError(f"extra: expected plain data, as for JSON: {error}") from None
-    if back != extra:
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        for key, item in value.items():
+            _require_plain(f"{label}[{key!r}]", item)
+    elif isinstance(value, list):
+        for k, item in enumerate(value):
+            _require_plain(f"{label}[{k}]", item)
+    elif value is not None and not isinstance(value, str | int | float):
+        what = "a dict with other keys" if isinstance(value, dict) else type(value).__name__
         raise TypeError(
-            "extra: expected plain data, as for JSON: dicts with str as keys, lists, str, numbers, "
-            "True, False and None"
+            f"{label}: expected plain data, as for JSON: a dict with str as keys, a list, a str, "
+            f"a number, True, False or None; got {what}"
         )

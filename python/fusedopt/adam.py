@@ -71,7 +71,8 @@ class Adam(Optimizer):
     state_dir : path, optional
         A folder, made if it isn't there, for the state, which then lies in memory-mapped files: for
         one that is larger than memory. They are the state's place, not a way to keep it: they go
-        with the optimizer. Parameters and gradients may be `np.memmap` arrays anyway.
+        with the optimizer, and where the system allows that have no names in the folder. Parameters
+        and gradients may be `np.memmap` arrays anyway.
 
     Raises
     ------
@@ -231,7 +232,8 @@ class AdamW(Adam):
     state_dir : path, optional
         A folder, made if it isn't there, for the state, which then lies in memory-mapped files: for
         one that is larger than memory. They are the state's place, not a way to keep it: they go
-        with the optimizer. Parameters and gradients may be `np.memmap` arrays anyway.
+        with the optimizer, and where the system allows that have no names in the folder. Parameters
+        and gradients may be `np.memmap` arrays anyway.
 
     Raises
     ------

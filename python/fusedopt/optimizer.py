@@ -7,7 +7,7 @@ import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from threading import Lock
-from typing import Any, ClassVar, NoReturn
+from typing import Any, ClassVar, Literal, NoReturn, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -408,6 +408,35 @@ class Optimizer:
         self._add(spec, "param_group", grads)
         self._engine.changed = True
 
+    @overload
+    def step(self, grads: Grads | None = None) -> None: ...
+
+    @overload
+    def step(
+        self,
+        grads: Grads | None = None,
+        *,
+        loss_scale: float = ...,
+        max_norm: float = ...,
+        clip_value: float = ...,
+        on_nonfinite: Literal["skip", "raise"] = ...,
+        zero_grads: Literal[True] = ...,
+        stats: Literal[True] = ...,
+    ) -> StepResult: ...
+
+    @overload
+    def step(
+        self,
+        grads: Grads | None = None,
+        *,
+        loss_scale: float | None = None,
+        max_norm: float | None = None,
+        clip_value: float | None = None,
+        on_nonfinite: str = "propagate",
+        zero_grads: bool = False,
+        stats: bool = False,
+    ) -> StepResult | None: ...
+
     @_core.step_method  # what it does without options, natively
     def step(
         self,
@@ -470,7 +499,7 @@ class Optimizer:
         FloatingPointError
             With ``on_nonfinite="raise"``, if an element of a gradient is not finite.
         RuntimeError
-            If the parameters are elsewhere, inside ``with opt.lookahead()``.
+            If the parameters are elsewhere, inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
 
         Examples
         --------
