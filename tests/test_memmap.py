@@ -169,7 +169,7 @@ def test_bad_folders(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     bad: list[tuple[Any, type[Exception]]] = [
         (tmp_path / "file", OSError),
-        (tmp_path / "a" / "b", OSError),
+        (tmp_path / "file" / "b", OSError),
         (5, TypeError),
     ]
     for folder, error in bad:

@@ -9,6 +9,7 @@
 namespace fusedopt {
 namespace {
 
+// An array of state that is loaded.
 struct Entry {
   std::size_t state, parameter;
   py::object array;
@@ -29,25 +30,39 @@ bool fits(const py::object& array, const Parameter& p) {
 }  // namespace
 
 void Stepper::load(const py::list& states, const std::vector<std::int64_t>& steps,
-                   std::int64_t completed_steps, const std::vector<GroupRule>& rules) {
+                   std::int64_t completed_steps, const std::vector<GroupRule>& rules,
+                   std::optional<std::vector<py::object>> params,
+                   const std::vector<std::pair<py::dict, py::dict>>& updates) {
   const std::scoped_lock lock(mutex_);
   require_home("load_state_dict()");
-  if (states.size() != parameters_.count() || steps.size() != parameters_.count() ||
-      rules.size() != groups_.size()) {
+  memory_.require_own();
+  const std::size_t count = parameters_.count();
+  if (states.size() != count || steps.size() != count || rules.size() != groups_.size()) {
     throw std::runtime_error("load_state_dict(): parameters were added since it was called");
   }
+  const bool has_params = params.has_value();
+  std::vector<char*> written(count);  // the parameters that are
+  std::vector<py::object> values = params ? std::move(*params) : std::vector<py::object>(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    parameters_.require_usable(i, has_params);
+    if (has_params) written[i] = static_cast<char*>(data_of(parameters_[i].array));
+  }
+  find_those_with(written);
   for (std::size_t k = 0; k < groups_.size(); ++k) require_finite(groups_[k], rules[k].rule);
 
+  const auto require_fitting = [this](const py::object& array, std::size_t i) {
+    if (fits(array, parameters_[i])) return;
+    throw py::value_error(parameters_.names().label("state", i).text() +
+                          ": expected arrays like the parameter, C-contiguous");
+  };
   std::vector<Entry> entries;
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+  for (std::size_t i = 0; i < count; ++i) {
     for (const auto& [name, array] : states[i].cast<py::dict>()) {
       entries.push_back({states_.index_of(name.cast<std::string>()), i,
                          py::reinterpret_borrow<py::object>(array)});
-      if (!fits(entries.back().array, parameters_[i])) {
-        throw py::value_error(parameters_.names().label("state", i).text() +
-                              ": expected arrays like the parameter, C-contiguous");
-      }
+      require_fitting(entries.back().array, i);
     }
+    if (has_params) require_fitting(values.at(i), i);
   }
   // State by state, as it is laid out.
   std::ranges::stable_sort(entries, {}, &Entry::state);
@@ -63,8 +78,13 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
       e.array = copy_of(e.array);
     }
   }
-  std::vector<bool> kept(states_.count() * parameters_.count());
-  for (const Entry& e : entries) kept[e.state * parameters_.count() + e.parameter] = true;
+  for (std::size_t i = 0; i < count && has_params; ++i) {
+    if (data_of(values[i]) != written[i] && writable_.overlaps(as_array(values[i]))) {
+      values[i] = copy_of(values[i]);
+    }
+  }
+  std::vector<bool> kept(states_.count() * count);
+  for (const Entry& e : entries) kept[e.state * count + e.parameter] = true;
   plan_is_regular_ = false;
   if (!missing.places.empty()) {
     missing.arena = memory_.allocate(missing.bytes, "the optimizer's state");
@@ -73,23 +93,31 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   }
   // From here on nothing can fail.
   for (std::size_t k = 0; k < states_.count(); ++k) {
-    for (std::size_t i = 0; i < parameters_.count(); ++i) {
-      if (!kept[k * parameters_.count() + i]) states_.remove(k, i);
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!kept[k * count + i]) states_.remove(k, i);
     }
   }
+  writable_.keep_only(
+      [this](const Arena* arena) { return arena == steps_arena_.get() || states_.have(arena); },
+      parameters_);
   without_gil([&] {
     for (const Entry& e : entries) {
       std::memmove(states_.data(e.state, e.parameter), data_of(e.array),
                    parameters_[e.parameter].bytes());
     }
+    for (std::size_t i = 0; i < count && has_params; ++i) {
+      std::memmove(written[i], data_of(values[i]), parameters_[i].bytes());
+    }
   });
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+  for (std::size_t i = 0; i < count; ++i) {
     steps_[i] = steps[i];
     parameters_[i].fresh = false;
   }
   for (std::size_t k = 0; k < groups_.size(); ++k) configure(groups_[k], rules[k]);
   completed_steps_ = completed_steps;
   changed_ = true;
+  // No Python code runs here, and so no signal's handler. The keys are there already.
+  for (const auto& [own, loaded] : updates) PyDict_Update(own.ptr(), loaded.ptr());
 }
 
 }  // namespace fusedopt

@@ -34,14 +34,15 @@ std::string compiler() {
 #endif
 }
 
-// A block in which parameters are elsewhere. Native, so that no signal's handler, as that of
-// Ctrl-C, can run between a move and what the with statement knows of it.
+// What a with statement does to a stepper. Native, so that no signal's handler, as that of Ctrl-C,
+// can run between a move and what the with statement knows of it.
 struct Block {
   py::object stepper;
-  std::function<void(Stepper&)> move;
+  std::function<void(Stepper&)> begin;
+  void (Stepper::*end)();
 
-  void enter() const { move(stepper.cast<Stepper&>()); }
-  void exit(const py::args&) const { stepper.cast<Stepper&>().move_back(); }
+  void enter() const { begin(stepper.cast<Stepper&>()); }
+  void exit(const py::args&) const { (stepper.cast<Stepper&>().*end)(); }
 };
 
 // A rule's name, its hyperparameters, and the decay rate of an average.
@@ -142,12 +143,15 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "load",
           [](Stepper& self, const py::list& states, const std::vector<std::int64_t>& steps,
-             std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules) {
+             std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules,
+             std::optional<std::vector<py::object>> params,
+             const std::vector<std::pair<py::dict, py::dict>>& updates) {
             std::vector<GroupRule> read;
             for (const GroupRuleArguments& rule : rules) read.push_back(group_rule(rule));
-            self.load(states, steps, completed_steps, read);
+            self.load(states, steps, completed_steps, read, std::move(params), updates);
           },
-          py::arg("states"), py::arg("steps"), py::arg("completed_steps"), py::arg("rules"))
+          py::arg("states"), py::arg("steps"), py::arg("completed_steps"), py::arg("rules"),
+          py::arg("params"), py::arg("updates"))
       .def(
           "require_home",
           [](const Stepper& self, const std::string& action) { self.require_home(action.c_str()); },
@@ -174,13 +178,18 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "lookahead",
           [](py::object self, std::vector<double> momenta) {
-            return Block{std::move(self), [momenta = std::move(momenta)](Stepper& stepper) {
-                           stepper.move_ahead(momenta);
-                         }};
+            return Block{
+                std::move(self),
+                [momenta = std::move(momenta)](Stepper& stepper) { stepper.move_ahead(momenta); },
+                &Stepper::move_back};
           },
           py::arg("momenta"))
       .def("swap_ema",
-           [](py::object self) { return Block{std::move(self), &Stepper::move_to_averages}; })
+           [](py::object self) {
+             return Block{std::move(self), &Stepper::move_to_averages, &Stepper::move_back};
+           })
+      .def("held",
+           [](py::object self) { return Block{std::move(self), &Stepper::hold, &Stepper::let_go}; })
       // Also for protocols 0 and 1, which would try to make one without its arguments.
       .def(
           "__reduce_ex__",

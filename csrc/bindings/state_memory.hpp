@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <memory>
+#include <optional>
 
 #include "bindings/arrays.hpp"
 #include "engine/arena.hpp"
@@ -21,8 +23,13 @@ class StateMemory {
   // Whether allocating runs Python code.
   bool is_elsewhere() const { return !allocate_.is_none(); }
 
+  // Throws in a process that was forked since the function was called: what it gives may be memory
+  // that processes share, and two optimizers would write into it.
+  void require_own() const;
+
  private:
   py::object allocate_;
+  mutable std::optional<std::uint64_t> allocated_in_;  // forks until the function was called first
 };
 
 }  // namespace fusedopt

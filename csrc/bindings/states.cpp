@@ -94,6 +94,12 @@ void States::remove(const Missing& missing, Parameters& parameters) noexcept {
   }
 }
 
+bool States::have(const Arena* arena) const {
+  return std::ranges::any_of(all_, [arena](const State& state) {
+    return std::ranges::any_of(state.owners, [arena](const auto& o) { return o.get() == arena; });
+  });
+}
+
 void States::remove(std::size_t state, std::size_t parameter) noexcept {
   all_[state].data[parameter] = nullptr;
   all_[state].owners[parameter].reset();

@@ -52,6 +52,8 @@ class States {
   // Unmakes them.
   void remove(const Missing& missing, Parameters& parameters) noexcept;
 
+  // Whether an array of any lies there.
+  bool have(const Arena* arena) const;
   // Forgets one array, of which there may be views.
   void remove(std::size_t state, std::size_t parameter) noexcept;
   std::size_t count() const { return all_.size(); }

@@ -14,6 +14,7 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   const py::object given = read(grads);
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("step()");
+  memory_.require_own();
   in_order = py::tuple(given.is_none() ? bound_ : given);
   PyObject* const* items = items_of(in_order, parameters_.names());
   if (options.zero_grads) {

@@ -137,6 +137,7 @@ void Stepper::step(py::handle grads) {
   std::vector<py::object> kept;  // let go of after the lock: a gradient's finalizer may run then
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("step()");
+  memory_.require_own();
   PyObject* const* items = this->items(given);
   States::Missing made;
   const bool repeats = prepare(items, made);
@@ -361,6 +362,7 @@ void Stepper::move_ahead(const std::vector<double>& momenta) {
 void Stepper::move_to_averages() {
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("swap_ema()");
+  memory_.require_own();
   std::vector<char*> averages = states_.arrays_of("ema");
   find_those_with(averages);
   elsewhere_.exchange(parameters_, std::move(averages));

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/elsewhere.hpp"
@@ -49,10 +50,18 @@ class Stepper {
   void configure(std::size_t group, const GroupRule& rule);
 
   // Puts other state in the place of what there is: for each parameter a dict of arrays by name and
-  // a number of steps, for each group a rule. Arrays are copied. Throws where one doesn't fit its
-  // parameter, and changes nothing then.
+  // a number of steps, for each group a rule, and parameters, or None for those that there are.
+  // Arrays are copied. At the same moment dicts are brought up to date, each by another. Throws
+  // where an array doesn't fit its parameter, and changes nothing then.
   void load(const py::list& states, const std::vector<std::int64_t>& steps,
-            std::int64_t completed_steps, const std::vector<GroupRule>& rules);
+            std::int64_t completed_steps, const std::vector<GroupRule>& rules,
+            std::optional<std::vector<py::object>> params,
+            const std::vector<std::pair<py::dict, py::dict>>& updates);
+
+  // Between the two other threads wait with their steps; this one may call what it likes.
+  void hold() { mutex_.lock_reentrant(); }
+  void let_go() { mutex_.unlock(); }
+
   // Throws where parameters are elsewhere, in the name of an action that can't be meanwhile.
   void require_home(const char* action) const { elsewhere_.require_home(action); }
 

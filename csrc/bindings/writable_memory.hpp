@@ -22,6 +22,13 @@ class WritableMemory {
   // Memory of state, too.
   void add(std::shared_ptr<Arena> arena, Parameters& parameters);
   void remove(const std::shared_ptr<Arena>& arena, Parameters& parameters);
+  // Forgets arenas of which is_used(arena) isn't true.
+  template <typename IsUsed>
+  void keep_only(const IsUsed& is_used, Parameters& parameters) {
+    if (std::erase_if(arenas_, [&](const auto& a) { return !is_used(a.get()); }) > 0) {
+      find(parameters);
+    }
+  }
 
   // The owner of what a gradient of a parameter shares memory with: a parameter, by index, or a
   // larger number for state. If there is none, remembers the free stretch around it in the binding,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ._state_dict import to_state_dict
+from ._params import read_group
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -25,22 +25,42 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
         first += len(arrays)
         params = arrays if names is None else dict(zip(names, arrays, strict=True))
         groups.append({"params": params, **group.hyperparameters()})
-    own = set(type(opt)._own_attributes)
+    completed_steps = opt.completed_steps
     return {
         "groups": groups,
+        "rules": [opt._group_rule(group, completed_steps) for group in opt._groups],
         "grads": opt._engine.bound,
         "defaults": opt._defaults,
         "state_dir": opt._state_files and opt._state_files.folder,
-        "state": to_state_dict(opt),
-        "attributes": {name: value for name, value in vars(opt).items() if name not in own},
+        "states": [opt._engine.state(i) for i in range(first)],
+        "steps": opt.step_counts.tolist(),
+        "completed_steps": completed_steps,
+        "attributes": _attributes_of_subclasses(opt),
     }
 
 
 def rebuild(opt: Optimizer, parts: dict[str, Any]) -> None:
-    """Make an optimizer, whose constructor wasn't called, of such parts."""
-    from .optimizer import Optimizer
+    """Make an optimizer, whose constructor wasn't called, of such parts.
 
-    options = {name: parts[name] for name in ("grads", "state_dir")}
-    Optimizer.__init__(opt, parts["groups"], **options, **parts["defaults"])
-    opt.load_state_dict(parts["state"])
-    vars(opt).update(parts["attributes"])
+    Schedules aren't asked here: one may be a part of something that is still being made.
+    """
+    opt._begin(parts["defaults"], parts["state_dir"])
+    for group, rule in zip(parts["groups"], parts["rules"], strict=True):
+        opt._add(read_group(group), "", rule=rule)
+    if parts["grads"] is not None:
+        opt._engine.bind(parts["grads"])
+    numbers = parts["steps"], parts["completed_steps"]
+    opt._engine.load(parts["states"], *numbers, parts["rules"], None, [])
+    for name, value in parts["attributes"].items():
+        object.__setattr__(opt, name, value)
+
+
+def _attributes_of_subclasses(opt: Optimizer) -> dict[str, Any]:
+    own = set(type(opt)._own_attributes)
+    attributes = {name: value for name, value in vars(opt).items() if name not in own}
+    for cls in type(opt).__mro__:
+        slots = vars(cls).get("__slots__", ())
+        for name in (slots,) if isinstance(slots, str) else slots:
+            if name not in ("__dict__", "__weakref__") and hasattr(opt, name):
+                attributes[name] = getattr(opt, name)
+    return attributes

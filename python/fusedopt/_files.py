@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import json
-import mmap
+import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from ._types import Array
 
 VERSION = 1
-_HASH_BYTES = 1 << 24  # that are hashed at a time
+_DTYPES: dict[str, Any] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+_AT_ONCE = 1 << 24  # bytes that are hashed or read
 
 
 def write(path: Path, arrays: Mapping[str, Array], header: Mapping[str, Any]) -> None:
@@ -26,72 +27,97 @@ def write(path: Path, arrays: Mapping[str, Array], header: Mapping[str, Any]) ->
     It is written beside, brought to the disk and then renamed: whenever the process or the machine
     stops, the old file is there, or the new one.
     """
-    numpy = _safetensors().numpy
+    try:
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
+    except ImportError:
+        raise ImportError("save() needs safetensors: pip install 'fusedopt[safetensors]'") from None
     text = json.dumps({"version": VERSION, **header})
     metadata = {"fusedopt": text, "sha256": _digest(text, arrays)}
-    beside = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    path = Path(os.path.realpath(path))  # what a link points to
+    beside = path.with_name(f".fusedopt-{os.getpid()}-{secrets.token_hex(4)}.tmp")
     with open(beside, "xb") as file:
-        permissions = os.stat(file.fileno()).st_mode
+        permissions = os.stat(path if path.exists() else file.fileno()).st_mode
     try:
-        numpy.save_file(dict(arrays), beside, metadata)
+        save_file(dict(arrays), beside, metadata)
         # Newer versions of safetensors put a file there that only its owner can read.
         os.chmod(beside, permissions)
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
-    except BaseException:
+    except SafetensorError as error:
+        raise ValueError(f"{path}: can't be written: {error}") from None
+    finally:
         beside.unlink(missing_ok=True)
-        raise
     _sync_folder(path.parent)
 
 
-def read(path: Path) -> tuple[dict[str, Array], dict[str, Any]]:
-    """Return arrays, which stay on the disk until they are read, and the header.
+def read(
+    path: Path, allocate: Callable[[int], npt.NDArray[np.uint8]]
+) -> tuple[dict[str, Array], dict[str, Any]]:
+    """Return the arrays, in memory that `allocate` gives, and the header.
+
+    Not by safetensors' own reader: that maps the file, and where one is overwritten in place it
+    would see another, or end the process.
 
     Raises
     ------
     ValueError
         If the file is damaged, or not one of ours.
     """
-    safetensors = _safetensors()
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            metadata = file.metadata() or {}
-    except safetensors.SafetensorError as error:
-        raise ValueError(f"{path}: damaged, or no safetensors file: {error}") from None
+    with open(path, "rb") as file:
+        try:
+            size = int.from_bytes(file.read(8), "little")
+            length = os.fstat(file.fileno()).st_size - 8 - size
+            if length < 0:
+                raise ValueError("it is shorter than its header says")
+            index = json.loads(file.read(size))
+            metadata = index.pop("__metadata__", {})
+            if "fusedopt" in metadata:
+                _require_version(path, metadata["fusedopt"])
+            content = allocate(length)
+            if file.readinto(content[:length].data) != length or file.read(1):
+                raise ValueError("its length has changed")
+            arrays = _arrays_in(content[:length], index)
+        except _WrongVersionError:
+            raise
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            what = str(error) or type(error).__name__
+            raise ValueError(f"{path}: damaged, or no safetensors file: {what}") from None
     if not {"fusedopt", "sha256"} <= metadata.keys():
         raise ValueError(f"{path}: a safetensors file, but not one that an optimizer has saved")
-    arrays = _map_arrays(path)
     if _digest(metadata["fusedopt"], arrays) != metadata["sha256"]:
         raise ValueError(f"{path}: damaged: its content doesn't fit its checksum")
     header: dict[str, Any] = json.loads(metadata["fusedopt"])
-    if header["version"] != VERSION:
-        raise ValueError(
-            f"{path}: expected a file of version {VERSION}, got {header['version']}; "
-            "a newer fusedopt may read it"
-        )
     return arrays, header
 
 
-def _map_arrays(path: Path) -> dict[str, Array]:
-    """Return the arrays of a file that safetensors has found to be in order, read-only.
+class _WrongVersionError(ValueError):
+    """A file of another version; to users a ValueError."""
 
-    Its own reader would copy all of them to memory, where there may be no room.
-    """
-    with open(path, "rb") as file:
-        size = int.from_bytes(file.read(8), "little")
-        index = json.loads(file.read(size))
-        content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    dtypes: dict[str, Any] = {"F32": np.dtype("<f4"), "F64": np.dtype("<f8")}
+
+def _require_version(path: Path, text: str) -> None:
+    version = json.loads(text)["version"]
+    if version != VERSION:
+        raise _WrongVersionError(
+            f"{path}: expected a file of version {VERSION}, got {version}: a newer fusedopt may "
+            "read it, or the file is damaged"
+        )
+
+
+def _arrays_in(content: npt.NDArray[np.uint8], index: dict[str, Any]) -> dict[str, Array]:
+    """Return views of a file's content; together they are all of it."""
     arrays: dict[str, Array] = {}
-    for name, entry in index.items():
-        if name == "__metadata__":
-            continue
-        if entry["dtype"] not in dtypes:
-            raise ValueError(f"{path}: expected arrays of F32 and F64, got {entry['dtype']}")
-        begin = 8 + size + entry["data_offsets"][0]
-        dtype = dtypes[entry["dtype"]]
+    end = 0
+    for name, entry in sorted(index.items(), key=lambda item: item[1]["data_offsets"]):
+        dtype = _DTYPES[entry["dtype"]]
+        begin, after = entry["data_offsets"]
+        if begin != end or after - begin != dtype.itemsize * math.prod(entry["shape"]):
+            raise ValueError("its arrays don't lie one behind the other")
         arrays[name] = np.ndarray(entry["shape"], dtype, buffer=content, offset=begin)
+        end = after
+    if end != content.size:
+        raise ValueError("its arrays aren't all that it holds")
     return arrays
 
 
@@ -101,8 +127,8 @@ def _digest(text: str, arrays: Mapping[str, Array]) -> str:
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
         content = array.reshape(-1).view(np.uint8)
-        for at in range(0, content.size, _HASH_BYTES):
-            digest.update(content[at : at + _HASH_BYTES].data)
+        for at in range(0, content.size, _AT_ONCE):
+            digest.update(content[at : at + _AT_ONCE].data)
     return digest.hexdigest()
 
 
@@ -115,13 +141,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
-
-
-def _safetensors() -> ModuleType:
-    try:
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            "save() and load() need safetensors: pip install 'fusedopt[safetensors]'"
-        ) from None
-    return safetensors

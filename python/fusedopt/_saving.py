@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
-from ._state_dict import load, read_state_dict, to_state_dict
+from ._state_dict import in_kind, load, read_state_dict, to_state_dict
 from ._types import Array
 
 if TYPE_CHECKING:
@@ -19,27 +19,29 @@ if TYPE_CHECKING:
 
 def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: Any) -> None:
     """Write an optimizer's state, and the parameters if wanted, to a file."""
-    state = to_state_dict(opt)
+    file = _as_path(path)
     _require_plain("extra", extra)
-    arrays: dict[str, Array] = {}
-    entries: dict[int, dict[str, Any]] = {}
-    for i, values in state["state"].items():
-        entries[i] = {}
-        for name, value in values.items():
-            if isinstance(value, np.ndarray):
-                arrays[f"state.{i}.{name}"] = value
-            else:
-                entries[i][name] = value
-    if params:
-        for i, param in enumerate(_params_of(opt)):
-            arrays[f"params.{i}"] = np.asarray(param)
-    header = {**state, "state": entries, "params": params, "extra": extra}
-    _files.write(Path(path), arrays, header)
+    with opt._engine.held():
+        state = to_state_dict(opt)
+        arrays: dict[str, Array] = {}
+        entries: dict[int, dict[str, Any]] = {}
+        for i, values in state["state"].items():
+            entries[i] = {}
+            for name, value in values.items():
+                if isinstance(value, np.ndarray):
+                    arrays[f"state.{i}.{name}"] = value
+                else:
+                    entries[i][name] = value
+        if params:
+            for i, param in enumerate(_params_of(opt)):
+                arrays[f"params.{i}"] = np.asarray(param)
+        header = {**state, "state": entries, "params": params, "extra": extra}
+        _files.write(file, arrays, header)
 
 
 def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> Any:
     """Read what `save` wrote; return the extra data."""
-    arrays, header = _files.read(Path(path))
+    arrays, header = _files.read(_as_path(path), opt._state_files or _in_memory)
     states: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in header["state"].items()}
     saved: dict[int, Array] = {}
     for key, array in arrays.items():
@@ -49,30 +51,35 @@ def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> 
             saved[int(index)] = array
         else:
             states[int(index)][name] = array
-    try:
-        loaded = read_state_dict(opt, {**header, "state": states}, strict=strict)
-        own = _params_of(opt)
-        if header["params"]:
-            _require_fitting(opt, own, saved)
-    except (TypeError, ValueError) as error:
-        raise _same_kind(error, f"{os.fspath(path)}: {error}") from None
-    load(opt, loaded)
-    if header["params"]:
-        for i, param in enumerate(own):
-            param[...] = saved[i]
+    with opt._engine.held():
+        try:
+            loaded = read_state_dict(opt, {**header, "state": states}, strict=strict)
+            params = _fitting(opt, saved) if header["params"] else None
+        except (TypeError, ValueError) as error:
+            raise in_kind(error, f"{os.fspath(path)}: {error}") from None
+        load(opt, loaded, params)
     return header["extra"]
 
 
-def _same_kind(error: Exception, text: str) -> Exception:
-    return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
+def _as_path(path: str | os.PathLike[str]) -> Path:
+    if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
+        raise TypeError(f"path: expected a str or Path, got {type(path).__name__}")
+    if not os.fspath(path):
+        raise ValueError("path: expected the name of a file, got ''")
+    return Path(path)
+
+
+def _in_memory(size: int) -> Any:
+    return np.empty(size, np.uint8)
 
 
 def _params_of(opt: Optimizer) -> list[Array]:
     return [param for group in opt._groups for param in group["params"]]
 
 
-def _require_fitting(opt: Optimizer, own: list[Array], saved: Mapping[int, Array]) -> None:
-    """Raise where a saved parameter can't be put in the place of the optimizer's."""
+def _fitting(opt: Optimizer, saved: Mapping[int, Array]) -> list[Array]:
+    """Return saved parameters, or raise where one can't take the place of the optimizer's."""
+    own = _params_of(opt)
     for i, param in enumerate(own):
         label = f"params[{repr(opt._names[i]) if opt._names else i}]"
         if saved[i].dtype != param.dtype:
@@ -84,8 +91,7 @@ def _require_fitting(opt: Optimizer, own: list[Array], saved: Mapping[int, Array
                 f"{label}: the optimizer's is of shape {param.shape}, the saved one of "
                 f"{saved[i].shape}"
             )
-        if not param.flags.writeable:
-            raise ValueError(f"{label}: expected a writeable array, got a read-only one")
+    return [saved[i] for i in range(len(own))]
 
 
 def _require_plain(label: str, value: Any) -> None:

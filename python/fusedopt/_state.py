@@ -48,8 +48,17 @@ class Engine(Protocol):
         steps: list[int],
         completed_steps: int,
         rules: list[GroupRule],
+        params: list[Array] | None,
+        updates: list[tuple[dict[str, Any], dict[str, Any]]],
     ) -> None:
-        """Continue from copies of these states, or raise and change nothing."""
+        """Continue from copies of these states and parameters, or raise and change nothing.
+
+        Each dict is brought up to date by the other, at the same moment.
+        """
+
+    def held(self) -> AbstractContextManager[None]:
+        """Keep other threads from stepping, for a block."""
+        ...
 
     def require_home(self, action: str) -> None:
         """Raise RuntimeError inside `lookahead` and `swap_ema`, in the name of an action."""

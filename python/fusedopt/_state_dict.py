@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from numbers import Real
+from numbers import Integral, Real
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,9 +22,12 @@ if TYPE_CHECKING:
 TORCHS_OWN = frozenset(
     {
         *("foreach", "fused", "capturable", "differentiable"),
-        *("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum"),
+        *("initial_lr", "max_lr", "min_lr", "base_momentum", "max_momentum", "swa_lr"),
     }
 )
+
+
+MOST_STEPS = 2**53  # counts beyond are no whole numbers in torch's state, either
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ def read_state_dict(opt: Optimizer, state: Any, *, strict: bool) -> Loaded:
     if not isinstance(state["state"], Mapping):
         raise TypeError(f"state_dict['state']: expected a dict, got {type(state['state'])}")
     keys = list(_keys_in_order(opt, saved, strict))
+    if len(set(keys)) != len(keys):
+        raise ValueError("state_dict['param_groups']: expected another number for each parameter")
     groups = [
         _read_group(opt, group, saved[k], f"state_dict['param_groups'][{k}]", strict)
         for k, group in enumerate(opt._groups)
@@ -106,7 +112,7 @@ def read_state_dict(opt: Optimizer, state: Any, *, strict: bool) -> Loaded:
         try:
             rules.append(opt._group_rule(group, completed_steps))
         except (TypeError, ValueError) as error:
-            raise type(error)(f"state_dict['param_groups'][{k}]: {error}") from None
+            raise in_kind(error, f"state_dict['param_groups'][{k}]: {error}") from None
     states = [
         {
             name: _read_array(value, param, f"{saved.label}[{name!r}]", saved.param_label)
@@ -131,12 +137,17 @@ def _params_with_rules(
             yield param, rule
 
 
-def load(opt: Optimizer, loaded: Loaded) -> None:
-    """Put state that was read in the place of what there is."""
-    opt._engine.load(loaded.states, loaded.steps, loaded.completed_steps, loaded.rules)
-    for group, new in zip(opt._groups, loaded.groups, strict=True):
-        group._values.update(new._values)
-        group._changed = True
+def load(opt: Optimizer, loaded: Loaded, params: list[Array] | None) -> None:
+    """Put state that was read, and parameters if there are any, in the place of what there is."""
+    pairs = zip(opt._groups, loaded.groups, strict=True)
+    updates = [(group._values, new.hyperparameters()) for group, new in pairs]
+    numbers = loaded.steps, loaded.completed_steps
+    opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates)
+
+
+def in_kind(error: Exception, text: str) -> Exception:
+    """Return an error with another text, and the kind that it is to users."""
+    return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
 
 
 def _keys_in_order(opt: Optimizer, saved: Any, strict: bool) -> Iterator[Any]:
@@ -154,14 +165,18 @@ def _keys_in_order(opt: Optimizer, saved: Any, strict: bool) -> Iterator[Any]:
             )
         ours = None if opt._names is None else opt._names[index : index + count]
         theirs = data.get("param_names")
-        if strict and ours is not None and theirs is not None and list(theirs) != list(ours):
-            first, other = next(
-                (pair for pair in zip(ours, theirs, strict=False) if pair[0] != pair[1]),
-                (f"{count} names", f"{len(theirs)} names"),
-            )
-            raise ValueError(f"{label}['param_names']: expected {first!r}, got {other!r}")
+        if strict and ours is not None and theirs is not None:
+            _require_names(f"{label}['param_names']", ours, theirs)
         yield from keys
         index += count
+
+
+def _require_names(label: str, ours: tuple[str, ...], theirs: Any) -> None:
+    if not isinstance(theirs, list | tuple) or len(theirs) != len(ours):
+        raise ValueError(f"{label}: expected {list(ours)}, got {theirs!r}")
+    for own, other in zip(ours, theirs, strict=True):
+        if own != other:
+            raise ValueError(f"{label}: expected {own!r}, got {other!r}")
 
 
 def _read_group(
@@ -198,14 +213,15 @@ def _decoded(value: Any, own: Any, label: str) -> Any:
         try:
             return Schedule.from_dict(value)
         except (TypeError, ValueError) as error:
-            raise type(error)(f"{label}: {error}") from None
+            raise in_kind(error, f"{label}: {error}") from None
     if isinstance(value, list | tuple):
         owns = own if isinstance(own, tuple) and len(own) == len(value) else [None] * len(value)
         return tuple(
             _decoded(part, its, f"{label}[{k}]")
             for k, (part, its) in enumerate(zip(value, owns, strict=True))
         )
-    return value
+    # torch's learning rates may be tensors.
+    return value.item() if getattr(value, "shape", None) == () else value
 
 
 @dataclass(frozen=True)
@@ -220,7 +236,8 @@ class _Entries:
 def _entries_in_order(
     opt: Optimizer, saved: Mapping[Any, Any], keys: list[Any], strict: bool
 ) -> list[_Entries]:
-    unknown = [key for key in saved if key not in keys]
+    known = set(keys)
+    unknown = [key for key in saved if key not in known]
     if strict and unknown:
         raise ValueError(f"state_dict['state'][{unknown[0]!r}]: there is no parameter of that key")
     found = []
@@ -270,7 +287,10 @@ def _known_entries(
 def _read_array(value: Any, param: Array, label: str, param_label: str) -> Array:
     if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
         raise TypeError(f"{label}: expected a NumPy array, got {type(value).__name__}")
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except Exception as error:  # whatever another library raises for a tensor that isn't here
+        raise TypeError(f"{label}: can't be read as a NumPy array: {error}") from None
     if array.dtype != param.dtype:
         raise TypeError(
             f"{label}: expected dtype {param.dtype}, as {param_label} has, got {array.dtype}"
@@ -284,10 +304,11 @@ def _read_array(value: Any, param: Array, label: str, param_label: str) -> Array
 
 def _as_count(label: str, value: Any) -> int:
     """Return a number of steps, which torch keeps as a float without dimensions."""
-    if not isinstance(value, Real) and getattr(value, "shape", None) == ():
+    if not isinstance(value, Real) and getattr(value, "shape", None) in ((), (1,)):
         value = value.item()
     if not isinstance(value, Real) or isinstance(value, bool):
         raise TypeError(f"{label}: expected a number of steps, got {value!r}")
-    if not (0 <= float(value) < 2**63 and float(value).is_integer()):
-        raise ValueError(f"{label}: expected a number of steps, got {value!r}")
-    return value if isinstance(value, int) else int(float(value))
+    number = int(value) if isinstance(value, Integral) else float(value)
+    if not (0 <= number <= MOST_STEPS and number == math.floor(number)):
+        raise ValueError(f"{label}: expected a number of steps up to 2**53, got {number:g}")
+    return int(number)

@@ -16,7 +16,7 @@ class StateFiles:
     def __init__(self, folder: str | os.PathLike[str]) -> None:
         try:
             self.folder = Path(folder).absolute()
-            self.folder.mkdir(exist_ok=True)
+            self.folder.mkdir(parents=True, exist_ok=True)
         except (TypeError, OSError) as error:
             kind = TypeError if isinstance(error, TypeError) else OSError
             raise kind(f"state_dir: expected a folder: {error}") from None

@@ -6,7 +6,6 @@ import copyreg
 import os
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
-from threading import Lock
 from typing import Any, ClassVar, Literal, NoReturn, overload
 
 import numpy as np
@@ -68,24 +67,32 @@ class Optimizer:
         state_dir: str | os.PathLike[str] | None = None,
         **defaults: Any,
     ) -> None:
-        self._state_files = None if state_dir is None else StateFiles(state_dir)
-        self._defaults = {**defaults, "ema_decay": ema_decay}
-        self._adding = Lock()  # native and Python groups are the same ones
-        self._groups: list[ParamGroup] = []
-        self._names: tuple[str, ...] | None = None
-        self._engine = self._make_engine()
-        self._states = States(self._engine)
+        self._begin({**defaults, "ema_decay": ema_decay}, state_dir)
         specs = read_groups(params)
         for spec in specs:
             self._add(spec, f"param_groups[{len(self._groups)}]" if spec.overrides else "")
         if grads is not None:
             self._engine.bind(grads)
 
-    def _add(self, spec: GroupSpec, label: str, grads: Grads | None = None) -> None:
+    def _begin(self, defaults: dict[str, Any], state_dir: str | os.PathLike[str] | None) -> None:
+        self._state_files = None if state_dir is None else StateFiles(state_dir)
+        self._defaults = defaults
+        self._groups: list[ParamGroup] = []
+        self._names: tuple[str, ...] | None = None
+        self._engine = self._make_engine()
+        self._states = States(self._engine)
+
+    def _add(
+        self,
+        spec: GroupSpec,
+        label: str,
+        grads: Grads | None = None,
+        rule: GroupRule | None = None,
+    ) -> None:
         values = {**self._defaults, **spec.overrides}
         checks = {**self._checks, "ema_decay": fraction_or_none}
         group = ParamGroup(spec.arrays, checks, self._lasting, values, self._engine, label)
-        rule = self._group_rule(group, self.completed_steps)
+        rule = rule or self._group_rule(group, self.completed_steps)
         # The first arrays decide whether parameters have names; a group without any goes along.
         if spec.arrays or not len(self._states):
             names = spec.names
@@ -206,7 +213,7 @@ class Optimizer:
 
     #: What the constructor makes anew in a copy; a subclass's other attributes are copied.
     _own_attributes: ClassVar[tuple[str, ...]] = (
-        *("_defaults", "_adding", "_groups", "_names", "_engine", "_states", "_state_files"),
+        *("_defaults", "_groups", "_names", "_engine", "_states", "_state_files"),
     )
 
     def __copy__(self) -> NoReturn:
@@ -255,7 +262,8 @@ class Optimizer:
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
         """Continue where another optimizer was, of this class or of torch's.
 
-        State arrays are copied, dtypes are kept exactly. Hyperparameters that ``state_dict``
+        State arrays are copied, dtypes are kept exactly; other threads wait with their steps.
+        Hyperparameters that ``state_dict``
         doesn't have stay as they are; where it has a function that it couldn't hold, the
         optimizer's own is kept. Of torch's state, ``foreach``, ``fused``, ``capturable``,
         ``differentiable`` and what its schedulers left in groups are ignored.
@@ -291,8 +299,8 @@ class Optimizer:
         >>> other.param_groups[0]["lr"], other.state[0]["step"]
         (0.5, 1)
         """
-        with self._adding:
-            load(self, read_state_dict(self, state_dict, strict=flag("strict", strict)))
+        with self._engine.held():
+            load(self, read_state_dict(self, state_dict, strict=flag("strict", strict)), None)
 
     def save(
         self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None
@@ -302,6 +310,7 @@ class Optimizer:
         The file is a safetensors file with a checksum of all its content. It is written beside and
         then renamed: whenever the process or the machine stops, the old file is there whole, or the
         new one. A process that is killed while it saves may leave a hidden ``.tmp`` file beside.
+        Other threads wait with their steps until it is written.
 
         Parameters
         ----------
@@ -316,7 +325,8 @@ class Optimizer:
         Raises
         ------
         ImportError
-            If safetensors isn't installed: it comes with the extra ``safetensors``.
+            If safetensors isn't installed, which writes the file: it comes with the extra
+            ``safetensors``.
         TypeError
             If ``extra`` is something else.
         OSError
@@ -358,8 +368,6 @@ class Optimizer:
 
         Raises
         ------
-        ImportError
-            If safetensors isn't installed: it comes with the extra ``safetensors``.
         OSError
             If the file can't be read.
         ValueError
@@ -368,8 +376,7 @@ class Optimizer:
         TypeError, RuntimeError
             As `load_state_dict`.
         """
-        with self._adding:
-            return load_file(self, path, strict=flag("strict", strict))
+        return load_file(self, path, strict=flag("strict", strict))
 
     def add_param_group(self, group: Mapping[str, Any], grads: Grads | None = None) -> None:
         """Add parameters with hyperparameters of their own.
@@ -398,7 +405,7 @@ class Optimizer:
         >>> [group["lr"] for group in opt.param_groups]
         [0.5, 0.1]
         """
-        with self._adding:
+        with self._engine.held():
             self._add_param_group(read_group(group), grads)
 
     def _add_param_group(self, spec: GroupSpec, grads: Grads | None) -> None:

@@ -12,7 +12,7 @@ read, to test against, and to compare with.
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -92,9 +92,15 @@ class _NumPyEngine:
         steps: list[int],
         completed_steps: int,
         rules: list[GroupRule],
+        params: list[Array] | None,
+        updates: list[tuple[dict[str, Any], dict[str, Any]]],
     ) -> None:
         self.require_home("load_state_dict()")
         self._states = [{n: a.copy() for n, a in state.items()} for state in states]
+        for p, value in zip(self._params, params or (), strict=False):
+            p[...] = value
+        for own, loaded in updates:
+            own.update(loaded)
         self.step_counts[...] = steps
         self.completed_steps = completed_steps
         for group, rule in enumerate(rules):
@@ -103,6 +109,10 @@ class _NumPyEngine:
 
     def state(self, index: int) -> dict[str, Array]:
         return self._states[index]
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        yield
 
     @contextmanager
     def lookahead(self, momenta: list[float]) -> Iterator[None]:
