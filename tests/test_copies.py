@@ -135,3 +135,67 @@ print(opt.param_groups[0]["params"][0].tobytes().hex())
 """
     opt.step([opt.param_groups[0]["params"][0] * 2])
     assert output_of(code) == opt.param_groups[0]["params"][0].tobytes().hex()
+
+
+@every_way
+def test_a_schedule_is_not_asked_about_steps_that_are_past(way: str) -> None:
+    opt = fusedopt.SGD([np.ones(2)], lr=0.1)
+    opt.step([np.ones(2)])
+    opt.param_groups[0]["lr"] = inverse
+    opt.step([np.ones(2)])
+    other = WAYS[way](opt)
+    for each in (opt, other):
+        each.step([np.ones(2)])
+    assert_same(other, opt)
+
+
+def inverse(step: int) -> float:
+    return 0.1 / step
+
+
+class KnowsItsOptimizer:
+    """A schedule that is a part of a cycle."""
+
+    def __init__(self) -> None:
+        self.base = 0.5
+        self.opt: Any = None
+
+    def __call__(self, step: int) -> float:
+        return self.base
+
+
+@every_way
+def test_cycles(way: str) -> None:
+    schedule = KnowsItsOptimizer()
+    schedule.opt = fusedopt.SGD([np.ones(2)], lr=schedule)
+    for thing, opt_of in (
+        (schedule, lambda s: s.opt),
+        (schedule.opt, lambda o: o.param_groups[0]["lr"].opt),
+    ):
+        opt = opt_of(WAYS[way](thing))
+        assert opt is not schedule.opt
+        opt.step([np.ones(2)])
+        np.testing.assert_array_equal(opt.param_groups[0]["params"][0], [0.5, 0.5])
+
+
+class Tagged(fusedopt.SGD):
+    """Has a slot, and more in its state than others."""
+
+    __slots__ = ("tag",)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {**super().state_dict(), "tag": self.tag}
+
+    def load_state_dict(self, state_dict: Any, strict: bool = True) -> None:
+        self.tag = state_dict["tag"]
+        super().load_state_dict(state_dict, strict)
+
+
+@every_way
+def test_subclasses_with_slots_and_state_of_their_own(way: str) -> None:
+    opt = Tagged([np.ones(2)])
+    opt.tag = ["a"]
+    other = WAYS[way](opt)
+    assert other.tag == ["a"]
+    other.load_state_dict({**opt.state_dict(), "tag": "b"})
+    assert other.tag == "b"

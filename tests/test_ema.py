@@ -270,3 +270,19 @@ def test_bad_decays(module: Any, decay: Any) -> None:
     opt.step([np.ones(3)])
     with pytest.raises((TypeError, ValueError), match=text):
         opt.step([np.ones(3)])
+
+
+def test_ahead_then_more_parameters_then_swapped() -> None:
+    first = np.ones(3)
+    opt = fusedopt.SGD([first], momentum=0.9, velocity=True, ema_decay=0.5)
+    opt.step([np.ones(3)])
+    with opt.lookahead():
+        pass
+    more = [np.ones(3) for _ in range(100)]
+    opt.add_param_group({"params": more})
+    opt.step([np.ones(3)] * 101)
+    before = copies([first, *more])
+    with opt.swap_ema():
+        assert (first != before[0]).all()
+    for p, q in zip([first, *more], before, strict=True):
+        np.testing.assert_array_equal(p, q)

@@ -200,12 +200,15 @@ for mode in (0, upward, downward):
     other = fusedopt.RMSprop([q], initial_square_avg=0.1, alpha=0.9)
     h = g.astype(np.float32)
     assert libm.fesetround(mode) == 0
+    told = []
     for _ in range(5):
         opt.step([g])
         other.step([h])
+        told.append(opt.step([g], max_norm=0.375, loss_scale=1.75, stats=True))
     libm.fesetround(0)
-    results.append((p, q))
-print(all((p == results[0][0]).all() and (q == results[0][1]).all() for p, q in results))
+    results.append((p, q, told))
+first = results[0]
+print(all((p == first[0]).all() and (q == first[1]).all() and t == first[2] for p, q, t in results))
 """
     assert output_of(code, platform.machine()) == "True"
 

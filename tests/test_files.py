@@ -2,7 +2,9 @@
 
 import os
 import struct
+import subprocess
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -280,3 +282,96 @@ def test_a_process_that_is_killed_while_it_saves(tmp_path: Path) -> None:
     count, left = map(int, output_of(CRASHES, str(tmp_path / "run"), "100").split())
     assert count > 100  # many were saved whole,
     assert left > 20  # and many kills came while one was written
+
+
+def test_a_link_a_long_name_and_permissions_stay(tmp_path: Path) -> None:
+    long = tmp_path / ("x" * 250)
+    saved(long)
+    (tmp_path / "link").symlink_to(long)
+    long.chmod(0o600)
+    opt = saved(tmp_path / "link", extra=5)
+    assert (tmp_path / "link").is_symlink()
+    assert opt.load(long) == 5
+    assert long.stat().st_mode & 0o777 == 0o600
+    with pytest.raises(TypeError, match="^path: expected a str or Path, got bytes"):
+        opt.save(b"file")  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="^path: expected the name of a file, got ''"):
+        opt.load("")
+    with pytest.raises(ValueError, match=r"can't be written: .*header"):
+        opt.save(tmp_path / "file", extra="x" * 101_000_000)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", long.name]
+
+
+def test_saving_while_another_thread_steps(tmp_path: Path) -> None:
+    """It waits: what is saved is one moment of the run."""
+    n = 300_000
+    p, g = np.zeros(n), np.ones(n)
+    opt = fusedopt.SGD([p], lr=1.0, momentum=1.0, ema_decay=0.5)
+    opt.step([g])
+    done = threading.Event()
+
+    def work() -> None:
+        while not done.is_set():
+            opt.step([g])
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        for _ in range(15):
+            opt.save(tmp_path / "file", params=True)
+            other = fusedopt.SGD([np.zeros(n)])
+            other.load(tmp_path / "file")
+            steps = other.completed_steps
+            (q,) = other.param_groups[0]["params"]
+            assert (other.state[0]["momentum_buffer"] == steps).all()
+            assert (q == -steps * (steps + 1) / 2).all()
+            opt.load(tmp_path / "file")
+    finally:
+        done.set()
+        thread.join()
+
+
+SAVING_FOR_EVER = """
+import sys
+import numpy as np
+import fusedopt
+opt = fusedopt.Adam([np.ones(1000)])
+opt.step([np.ones(1000)])
+print("ready", flush=True)
+while True:
+    {}
+"""
+
+
+@pytest.mark.parametrize(
+    "work",
+    [
+        "opt.save(sys.argv[1])",
+        "content = open(sys.argv[1], 'rb').read(); open(sys.argv[1], 'wb').write(content)",
+    ],
+    ids=["renamed", "in place"],
+)
+def test_loading_a_file_that_is_being_written(work: str, tmp_path: Path) -> None:
+    """One that is renamed is whole; one that is overwritten is damaged at the worst."""
+    opt = fusedopt.Adam([np.ones(1000)])
+    opt.step([np.ones(1000)])
+    opt.save(tmp_path / "file")
+    code = SAVING_FOR_EVER.format(work)
+    child = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path / "file")], stdout=subprocess.PIPE
+    )
+    assert child.stdout is not None
+    child.stdout.readline()
+    damaged = 0
+    try:
+        for _ in range(300):
+            try:
+                opt.load(tmp_path / "file")
+            except ValueError as error:
+                assert "damaged" in str(error)  # noqa: PT017
+                damaged += 1
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
+    assert damaged == 0 or "open" in work

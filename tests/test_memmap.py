@@ -3,6 +3,7 @@
 import copy
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 
 import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
-from fusedopt import reference
+from fusedopt import _core, reference
 from subprocesses import output_of
 
 SHAPES = [(3, 5), 257, (), 8193, 70_001]
@@ -182,3 +183,81 @@ def test_bad_folders(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         opt.step([np.ones(3)])
     assert dict(opt.state[0]) == {}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_files_of_state_that_is_gone_are_gone(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    opt = fusedopt.Adam([np.ones(100_000)], state_dir=folder)
+    empty = copy.deepcopy(opt.state_dict())
+    for _ in range(5):
+        opt.step([np.ones(100_000)])
+        opt.load_state_dict(empty)
+    assert Path("/proc/self/maps").read_text().count(str(folder)) == 0
+
+
+FORK = """
+import os, sys
+import numpy as np
+import fusedopt
+fresh = fusedopt.Adam([np.ones(3)], state_dir=sys.argv[1])
+opt = fusedopt.Adam([np.ones(3)], state_dir=sys.argv[1])
+opt.step([np.ones(3)])
+if os.fork() == 0:
+    for call in (lambda: opt.step([np.ones(3)]), lambda: opt.load_state_dict(fresh.state_dict())):
+        try:
+            call()
+        except RuntimeError as error:
+            print(error, flush=True)
+    fresh.step([np.ones(3)])
+    os._exit(0)
+os.wait()
+fresh.step([np.ones(3)])
+print(opt.state[0]["exp_avg"][0] == fresh.state[0]["exp_avg"][0])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
+def test_a_forked_process_keeps_out_of_its_parents_state(tmp_path: Path) -> None:
+    first, second, last = output_of(FORK, str(tmp_path)).splitlines()
+    assert first == second
+    assert first.startswith("state_dir: this process was forked, and the state in files is its pa")
+    assert last == "True"
+
+
+@pytest.mark.parametrize("options", [{}, {"zero_grads": True, "stats": True}], ids=str)
+def test_what_changes_while_state_is_made_is_looked_at_again(options: dict[str, Any]) -> None:
+    """Making files runs Python code, and lets other threads run."""
+    p, g = np.ones(100_000), np.ones(100_000)
+    changes = [
+        lambda: setattr(p.flags, "writeable", False),
+        lambda: p.resize((10,), refcheck=False),
+        lambda: g.resize((10,), refcheck=False),
+    ]
+    if options:
+        changes.append(lambda: setattr(g.flags, "writeable", False))
+    for change in changes:
+        p, g = np.ones(100_000), np.ones(100_000)
+
+        def allocate(size: int, change: Any = change) -> Any:
+            change()
+            return np.zeros(size + 64, np.uint8)[:size]
+
+        stepper = _core.Stepper(allocate)
+        stepper.add_group([p], None, MOMENTUM, None)
+        step = partial(stepper.step_with, **ALL, **options) if options else stepper.step
+        with pytest.raises(ValueError, match="expected"):
+            step([g])
+        assert (p == 1).all()
+        assert (g == 1).all()
+        assert stepper.state(0) == {}
+        assert list(stepper.step_counts) == [0]
+
+
+MOMENTUM = ("momentum", dict.fromkeys(_core.rules()["momentum"][0], 0.0), 0.5)
+ALL: dict[str, Any] = {
+    "loss_scale": 1.0,
+    "max_norm": None,
+    "clip_value": np.inf,
+    "on_nonfinite": "propagate",
+}

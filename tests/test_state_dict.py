@@ -3,6 +3,7 @@
 import copy
 import inspect
 import math
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -276,6 +277,13 @@ BAD: list[tuple[Callable[[Any], Any], type[Exception], str]] = [
     (lambda s: s["state"][0].update(step=-1), ValueError, STATE + r"\['step'\]: expected a number"),
     (lambda s: s["state"][0].update(step=1.5), ValueError, STATE + r"\['step'\]: expected a numb"),
     (lambda s: s["state"][0].update(step=math.nan), ValueError, STATE + r"\['step'\]: expected a"),
+    (lambda s: s["state"][0].update(step=10**400), ValueError, STATE + r"\['step'\]: expected a n"),
+    (lambda s: s["state"][0].update(step=2**53 + 1), ValueError, STATE + r"\['step'\]: expected a"),
+    (
+        lambda s: s["param_groups"][0].update(params=[0, 0]),
+        ValueError,
+        r"state_dict\['param_groups'\]: expected another number for each parameter",
+    ),
     (lambda s: s["state"][0].update(step="1"), TypeError, STATE + r"\['step'\]: expected a number"),
     (lambda s: {**s, "completed_steps": -1}, ValueError, r"state_dict\['completed_steps'\]: expe"),
 ]
@@ -288,6 +296,10 @@ ONLY_STRICT: list[tuple[Callable[[Any], Any], str]] = [
     (
         lambda s: s["param_groups"][0].update(param_names=["w", "c"]),
         GROUP + r"\['param_names'\]: expected 'b', got 'c'",
+    ),
+    (
+        lambda s: s["param_groups"][0].update(param_names=5),
+        GROUP + r"\['param_names'\]: expected \['w', 'b'\], got 5",
     ),
     (
         lambda s: s["state"].update({7: {}}),
@@ -508,3 +520,76 @@ def test_the_optimizers_own_options_stay_where_torch_has_none() -> None:
     assert (opt.completed_steps, opt.state[0]["step"]) == (2, 2)
     assert_unequal = copies([p])[0] != before
     assert assert_unequal.all()
+
+
+def test_odd_torch_states() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: peers)")
+    tensor = torch.ones(3, requires_grad=True)
+    theirs = torch.optim.Adam([tensor], lr=torch.tensor(0.25))
+    torch.optim.swa_utils.SWALR(theirs, swa_lr=0.5)
+    tensor.grad = torch.ones(3)
+    theirs.step()
+    state = copy.deepcopy(theirs.state_dict())
+    state["state"][0]["step"] = torch.tensor([1.0])
+    opt = fusedopt.Adam([np.ones(3, np.float32)])
+    opt.load_state_dict(state)
+    assert (opt.param_groups[0]["lr"], opt.state[0]["step"]) == (0.25, 1)
+    for bad in (torch.ones(3, dtype=torch.bfloat16), torch.ones(3, requires_grad=True)):
+        state["state"][0]["exp_avg"] = bad
+        with pytest.raises(TypeError, match=STATE + r"\['exp_avg'\]: can't be read as a NumPy arr"):
+            opt.load_state_dict(state)
+
+
+def test_memory_of_state_that_is_gone_is_free() -> None:
+    """It is neither kept nor forbidden to gradients."""
+    opt = fusedopt.Adam([np.ones(3)])
+    empty = copy.deepcopy(opt.state_dict())
+    opt.step([np.ones(3)])
+    view = opt.state[0]["exp_avg"]
+    with pytest.raises(ValueError, match=r"^grads\[0\] overlaps the optimizer's own state"):
+        opt.step([view])
+    opt.load_state_dict(empty)
+    opt.step([view])
+    assert not np.shares_memory(opt.state[0]["exp_avg"], view)
+
+
+def test_a_schedule_that_adds_a_group_while_state_is_loaded() -> None:
+    def lr(step: int) -> float:
+        if step == 1 and len(opt.param_groups) == 1:
+            opt.add_param_group({"params": [np.ones(2)]})
+        return 0.5
+
+    opt = fusedopt.SGD([np.ones(1)], lr=lr)
+    state = opt.state_dict()
+    state["completed_steps"] = 1
+    with pytest.raises(RuntimeError, match=r"^load_state_dict\(\): parameters were added since"):
+        opt.load_state_dict(state)
+    assert len(opt.param_groups) == 2
+
+
+def test_a_parameter_of_another_shape_by_now() -> None:
+    p = np.ones((2, 3))
+    opt = fusedopt.SGD([p])
+    state = opt.state_dict()
+    p.resize((4, 3), refcheck=False)
+    with pytest.raises(ValueError, match=r"^params\[0\]: expected shape \(2, 3\) as before"):
+        opt.load_state_dict(state)
+
+
+def test_what_is_loaded_beats_what_was_assigned_before() -> None:
+    p = np.zeros(1)
+    opt = fusedopt.SGD([p], lr=0.25)
+    state = copy.deepcopy(opt.state_dict())
+    opt.param_groups[0]["lr"] = 0.5  # and no step in between
+    opt.load_state_dict(state)
+    opt.step([np.ones(1)])
+    assert (opt.param_groups[0]["lr"], p[0]) == (0.25, -0.25)
+
+
+def test_state_is_fast_to_load() -> None:
+    """Its time grows as the number of parameters does."""
+    opt = fusedopt.SGD([np.ones(1) for _ in range(20_000)], momentum=0.9)
+    opt.step([np.ones(1)] * 20_000)
+    begin = time.perf_counter()
+    opt.load_state_dict(opt.state_dict())
+    assert time.perf_counter() - begin < 2  # it took 3 s when it was quadratic, else 0.2

@@ -9,6 +9,7 @@ import pytest
 import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
 from fusedopt import GroupStats, _core, reference
+from subprocesses import output_of
 
 SHAPES = [*range(40), (3, 5), 8191, 8192, 8193, 20_001]
 OPTIONS: list[dict[str, Any]] = [
@@ -108,3 +109,21 @@ def test_without_gradients_there_is_nothing() -> None:
     result = opt.step([None], stats=True)
     assert result is not None
     assert result.stats == (GroupStats(0, 0, 0, 0),)
+
+
+def test_a_small_stack_is_enough() -> None:
+    code = """
+import threading
+import numpy as np
+import fusedopt
+fusedopt.set_num_threads(1)
+threading.stack_size(96 * 1024)
+p = np.ones(100_000)
+opt = fusedopt.Adam([p], ema_decay=0.9)
+options = {"stats": True, "clip_value": 0.5, "max_norm": 1.0, "zero_grads": True}
+thread = threading.Thread(target=lambda: opt.step([p * 2], **options))
+thread.start()
+thread.join()
+print(opt.completed_steps)
+"""
+    assert output_of(code) == "1"

@@ -29,14 +29,13 @@ void Elsewhere::require_home(const char* action) const {
 }
 
 void Elsewhere::move_ahead(const Parameters& parameters, std::vector<char*> velocities,
-                           const std::vector<double>& momenta, const StateMemory& memory) {
+                           const std::vector<double>& momenta) {
   Rules rules;
   for (std::size_t i = 0; i < parameters.count(); ++i) {
     if (i == 0 || momenta[i] != momenta[i - 1]) rules.all.push_back(lookahead(momenta[i], false));
     rules.of_parameter.push_back(rules.all.size() - 1);
   }
   partners_ = std::move(velocities);
-  make_room(parameters, memory);
   run(parameters, rules);
   block_ = lookahead_block;
 }
@@ -74,16 +73,17 @@ void Elsewhere::move_back(const Parameters& parameters) {
   }
 }
 
-void Elsewhere::make_room(const Parameters& parameters, const StateMemory& memory) {
+void Elsewhere::make_room(const Parameters& parameters, const std::vector<char*>& velocities,
+                          const StateMemory& memory) {
   origins_.resize(parameters.count());
   std::size_t bytes = 0;
   for (std::size_t i = 0; i < origins_.size(); ++i) {
-    if (partners_[i] && !origins_[i]) bytes += Arena::room(parameters[i].bytes());
+    if (velocities[i] && !origins_[i]) bytes += Arena::room(parameters[i].bytes());
   }
   if (bytes == 0) return;
   arenas_.push_back(memory.allocate(bytes, "a copy of the parameters"));
   for (std::size_t i = 0; i < origins_.size(); ++i) {
-    if (!partners_[i] || origins_[i]) continue;
+    if (!velocities[i] || origins_[i]) continue;
     const Parameter& p = parameters[i];
     origins_[i] = arenas_.back()->take(p.bytes(), data_of(p.array), 2);
   }
@@ -104,9 +104,9 @@ void Elsewhere::run(const Parameters& parameters, const Rules& rules) const {
     const std::size_t rule = rules.of_parameter[i];
     const std::size_t k = rule * dtype_count + static_cast<std::size_t>(p.dtype);
     Piece& piece = work.add(rules.all[rule].kernel(p.dtype), coefficients[k], p.size);
-    piece.streams[0] = data_of(p.array);
+    piece.streams[0] = piece.streams[1] = data_of(p.array);  // no gradient is read
     piece.streams[2] = partners_[i];
-    if (!origins_.empty()) piece.streams[3] = origins_[i];
+    if (i < origins_.size()) piece.streams[3] = origins_[i];
   }
   work.fold();
   run_for(work.elements(), [&] { work.run(&Kernel::update); });

@@ -18,10 +18,13 @@ class Elsewhere {
   // Throws where they aren't home, in the name of an action that can't be meanwhile.
   void require_home(const char* action) const;
 
+  // Room for copies of the parameters that have a velocity, before they are moved ahead.
+  void make_room(const Parameters& parameters, const std::vector<char*>& velocities,
+                 const StateMemory& memory);
   // Moves each parameter by so many times its velocity; one without, a null, stays. The parameters
   // are as they were bound.
   void move_ahead(const Parameters& parameters, std::vector<char*> velocities,
-                  const std::vector<double>& momenta, const StateMemory& memory);
+                  const std::vector<double>& momenta);
   // Exchanges each parameter with its average; one without stays.
   void exchange(const Parameters& parameters, std::vector<char*> averages);
 
@@ -36,7 +39,6 @@ class Elsewhere {
     std::vector<std::size_t> of_parameter;
   };
 
-  void make_room(const Parameters& parameters, const StateMemory& memory);
   void run(const Parameters& parameters, const Rules& rules) const;
 
   const char* block_ = nullptr;  // what they are inside; null where they are home

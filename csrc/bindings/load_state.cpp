@@ -9,12 +9,6 @@
 namespace fusedopt {
 namespace {
 
-// An array of state that is loaded.
-struct Entry {
-  std::size_t state, parameter;
-  py::object array;
-};
-
 py::object copy_of(const py::object& array) {
   auto copy = py::reinterpret_steal<py::object>(PyArray_NewCopy(as_array(array), NPY_CORDER));
   if (!copy) throw py::error_already_set();
@@ -31,82 +25,68 @@ bool fits(const py::object& array, const Parameter& p) {
 
 void Stepper::load(const py::list& states, const std::vector<std::int64_t>& steps,
                    std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-                   std::optional<std::vector<py::object>> params,
+                   const std::optional<std::vector<py::object>>& params,
                    const std::vector<std::pair<py::dict, py::dict>>& updates) {
   const std::scoped_lock lock(mutex_);
   require_home("load_state_dict()");
   memory_.require_own();
   const std::size_t count = parameters_.count();
-  if (states.size() != count || steps.size() != count || rules.size() != groups_.size()) {
+  if (states.size() != count || steps.size() != count || rules.size() != groups_.size() ||
+      (params && params->size() != count)) {
     throw std::runtime_error("load_state_dict(): parameters were added since it was called");
   }
-  const bool has_params = params.has_value();
+  for (std::size_t k = 0; k < groups_.size(); ++k) require_finite(groups_[k], rules[k].rule);
+  std::vector<Loaded> loaded = read_states(states);
+  States::Missing missing;
+  for (const Loaded& l : loaded) {
+    if (states_.data(l.state, l.parameter)) continue;
+    missing.places.push_back({l.state, l.parameter, 0.0});
+    missing.bytes += Arena::room(parameters_[l.parameter].bytes());
+  }
+  std::shared_ptr<Arena> arena;
+  if (missing.bytes > 0) arena = memory_.allocate(missing.bytes, "the optimizer's state");
+
+  // No Python code runs from here on, which could change what is looked at.
   std::vector<char*> written(count);  // the parameters that are
-  std::vector<py::object> values = params ? std::move(*params) : std::vector<py::object>(count);
   for (std::size_t i = 0; i < count; ++i) {
-    parameters_.require_usable(i, has_params);
-    if (has_params) written[i] = static_cast<char*>(data_of(parameters_[i].array));
+    parameters_.require_usable(i, params.has_value());
+    if (!params) continue;
+    written[i] = static_cast<char*>(data_of(parameters_[i].array));
+    loaded.push_back({no_state, i, params->at(i)});
   }
   find_those_with(written);
-  for (std::size_t k = 0; k < groups_.size(); ++k) require_finite(groups_[k], rules[k].rule);
-
-  const auto require_fitting = [this](const py::object& array, std::size_t i) {
-    if (fits(array, parameters_[i])) return;
-    throw py::value_error(parameters_.names().label("state", i).text() +
-                          ": expected arrays like the parameter, C-contiguous");
+  const auto place_of = [&](const Loaded& l) {
+    return l.state == no_state ? written[l.parameter] : states_.data(l.state, l.parameter);
   };
-  std::vector<Entry> entries;
-  for (std::size_t i = 0; i < count; ++i) {
-    for (const auto& [name, array] : states[i].cast<py::dict>()) {
-      entries.push_back({states_.index_of(name.cast<std::string>()), i,
-                         py::reinterpret_borrow<py::object>(array)});
-      require_fitting(entries.back().array, i);
-    }
-    if (has_params) require_fitting(values.at(i), i);
-  }
-  // State by state, as it is laid out.
-  std::ranges::stable_sort(entries, {}, &Entry::state);
-  States::Missing missing;
-  for (Entry& e : entries) {
-    const char* place = states_.data(e.state, e.parameter);
-    if (!place) {
-      missing.places.push_back({e.state, e.parameter, 0.0});
-      missing.bytes += Arena::room(parameters_[e.parameter].bytes());
+  std::vector<bool> kept(states_.count() * count);
+  for (Loaded& l : loaded) {
+    if (!fits(l.array, parameters_[l.parameter])) {
+      throw py::value_error(parameters_.names().label("state", l.parameter).text() +
+                            ": expected arrays like the parameter, C-contiguous");
     }
     // What is about to be overwritten is read before.
-    if (data_of(e.array) != place && writable_.overlaps(as_array(e.array))) {
-      e.array = copy_of(e.array);
+    if (data_of(l.array) != place_of(l) && writable_.overlaps(as_array(l.array))) {
+      l.array = copy_of(l.array);
     }
+    if (l.state != no_state) kept[l.state * count + l.parameter] = true;
   }
-  for (std::size_t i = 0; i < count && has_params; ++i) {
-    if (data_of(values[i]) != written[i] && writable_.overlaps(as_array(values[i]))) {
-      values[i] = copy_of(values[i]);
-    }
-  }
-  std::vector<bool> kept(states_.count() * count);
-  for (const Entry& e : entries) kept[e.state * count + e.parameter] = true;
   plan_is_regular_ = false;
-  if (!missing.places.empty()) {
-    missing.arena = memory_.allocate(missing.bytes, "the optimizer's state");
-    writable_.add(missing.arena, parameters_);
+  if (arena) {
+    writable_.add(arena, parameters_);
+    missing.arena = std::move(arena);
     states_.add(missing, parameters_);
   }
-  // From here on nothing can fail.
+  // From here on nothing can fail, but for want of a few bytes.
   for (std::size_t k = 0; k < states_.count(); ++k) {
     for (std::size_t i = 0; i < count; ++i) {
       if (!kept[k * count + i]) states_.remove(k, i);
     }
   }
-  writable_.keep_only(
-      [this](const Arena* arena) { return arena == steps_arena_.get() || states_.have(arena); },
-      parameters_);
+  writable_.keep_only([this](const Arena* a) { return a == steps_arena_.get() || states_.have(a); },
+                      parameters_);
   without_gil([&] {
-    for (const Entry& e : entries) {
-      std::memmove(states_.data(e.state, e.parameter), data_of(e.array),
-                   parameters_[e.parameter].bytes());
-    }
-    for (std::size_t i = 0; i < count && has_params; ++i) {
-      std::memmove(written[i], data_of(values[i]), parameters_[i].bytes());
+    for (const Loaded& l : loaded) {
+      std::memmove(place_of(l), data_of(l.array), parameters_[l.parameter].bytes());
     }
   });
   for (std::size_t i = 0; i < count; ++i) {
@@ -117,7 +97,20 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   completed_steps_ = completed_steps;
   changed_ = true;
   // No Python code runs here, and so no signal's handler. The keys are there already.
-  for (const auto& [own, loaded] : updates) PyDict_Update(own.ptr(), loaded.ptr());
+  for (const auto& [own, update] : updates) PyDict_Update(own.ptr(), update.ptr());
+}
+
+// The arrays among states, state by state, as they will be laid out.
+std::vector<Stepper::Loaded> Stepper::read_states(const py::list& states) {
+  std::vector<Loaded> loaded;
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    for (const auto& [name, array] : states[i].cast<py::dict>()) {
+      loaded.push_back({states_.index_of(name.cast<std::string>()), i,
+                        py::reinterpret_borrow<py::object>(array)});
+    }
+  }
+  std::ranges::stable_sort(loaded, {}, &Loaded::state);
+  return loaded;
 }
 
 }  // namespace fusedopt

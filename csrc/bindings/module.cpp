@@ -144,11 +144,11 @@ PYBIND11_MODULE(_core, module) {
           "load",
           [](Stepper& self, const py::list& states, const std::vector<std::int64_t>& steps,
              std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules,
-             std::optional<std::vector<py::object>> params,
+             const std::optional<std::vector<py::object>>& params,
              const std::vector<std::pair<py::dict, py::dict>>& updates) {
             std::vector<GroupRule> read;
             for (const GroupRuleArguments& rule : rules) read.push_back(group_rule(rule));
-            self.load(states, steps, completed_steps, read, std::move(params), updates);
+            self.load(states, steps, completed_steps, read, params, updates);
           },
           py::arg("states"), py::arg("steps"), py::arg("completed_steps"), py::arg("rules"),
           py::arg("params"), py::arg("updates"))

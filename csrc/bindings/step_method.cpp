@@ -14,6 +14,7 @@ struct StepMethod {
   PyObject_HEAD vectorcallfunc call;
   PyObject* function;
   PyObject* attributes;  // __doc__, __wrapped__ and the like
+  PyObject* weak_references;
 };
 
 StepMethod* as_method(PyObject* object) { return reinterpret_cast<StepMethod*>(object); }
@@ -39,7 +40,9 @@ Stepper* ready_stepper(PyObject* optimizer, py::object& engine) {
       reinterpret_cast<const PyTypeObject*>(py::type::of<Stepper>().release().ptr());
   engine = py::reinterpret_steal<py::object>(PyObject_GetAttr(optimizer, name));
   if (!engine) {
-    PyErr_Clear();  // a class whose constructor wasn't called: the function says so
+    // Of a class whose constructor wasn't called: the function says so.
+    if (!PyErr_ExceptionMatches(PyExc_AttributeError)) throw py::error_already_set();
+    PyErr_Clear();
     return nullptr;
   }
   if (Py_TYPE(engine.ptr()) != type) return nullptr;
@@ -57,7 +60,7 @@ PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged
         stepper->step(count == 2 ? arguments[1] : Py_None);
         Py_RETURN_NONE;
       }
-    } catch (...) {
+    } catch (const std::exception&) {  // not the end of a thread, which unwinds as one, too
       set_error_of_current_exception();
       return nullptr;
     }
@@ -87,6 +90,7 @@ int clear(PyObject* method) {
 void dealloc(PyObject* method) {
   PyTypeObject* type = Py_TYPE(method);
   PyObject_GC_UnTrack(method);
+  PyObject_ClearWeakRefs(method);
   clear(method);
   type->tp_free(method);
   Py_DECREF(type);
@@ -100,6 +104,7 @@ void* slot(Function* function) {
 py::object make_type() {
   static PyMemberDef members[] = {
       {"__vectorcalloffset__", T_PYSSIZET, offsetof(StepMethod, call), READONLY, nullptr},
+      {"__weaklistoffset__", T_PYSSIZET, offsetof(StepMethod, weak_references), READONLY, nullptr},
       {"__dictoffset__", T_PYSSIZET, offsetof(StepMethod, attributes), READONLY, nullptr},
       {nullptr, 0, 0, 0, nullptr}};
   static PyGetSetDef getters[] = {
@@ -115,7 +120,7 @@ py::object make_type() {
                          {0, nullptr}};
   PyType_Spec spec = {"fusedopt._core.StepMethod", sizeof(StepMethod), 0,
                       Py_TPFLAGS_DEFAULT | Py_TPFLAGS_HAVE_GC | Py_TPFLAGS_HAVE_VECTORCALL |
-                          Py_TPFLAGS_METHOD_DESCRIPTOR,
+                          Py_TPFLAGS_METHOD_DESCRIPTOR | Py_TPFLAGS_DISALLOW_INSTANTIATION,
                       slots};
   auto type = py::reinterpret_steal<py::object>(PyType_FromSpec(&spec));
   if (!type) throw py::error_already_set();

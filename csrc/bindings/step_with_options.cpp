@@ -4,6 +4,7 @@
 
 #include "bindings/gil.hpp"
 #include "bindings/stepper.hpp"
+#include "engine/float_mode.hpp"
 
 namespace fusedopt {
 
@@ -17,24 +18,27 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   memory_.require_own();
   in_order = py::tuple(given.is_none() ? bound_ : given);
   PyObject* const* items = items_of(in_order, parameters_.names());
-  if (options.zero_grads) {
-    require_writeable(items);
-    require_apart(items);
-  }
   States::Missing made;
-  const bool repeats = prepare(items, made, options.stats ? Pieces::apart : Pieces::joined);
   ArrayScan scan, standing;  // of gradients; and of parameters that stay where they are
   Measures measures;
-  if (options.scans()) scan = scan_of(items, items);
-  if (options.stats) {
-    for (const Piece& piece : plan_.pieces()) measures.add(piece.size);
-    measures.prepare();
-    if (options.scans()) standing = scan_of(parameters_.arrays().data(), items);
-  }
+  const auto pieces = options.stats ? Pieces::apart : Pieces::joined;
+  const bool repeats = prepare(items, made, pieces, [&] {
+    if (options.zero_grads) {
+      require_writeable(items);
+      require_apart(items);
+    }
+    if (options.scans()) scan = scan_of(items, items);
+    if (options.stats) {
+      for (const Piece& piece : plan_.pieces()) measures.add(piece.size);
+      measures.prepare();
+      if (options.scans()) standing = scan_of(parameters_.arrays().data(), items);
+    }
+  });
   // From here on nothing can fail but by what gradients hold.
   bool moves = true;
   double norm = 0;
   run_for(plan_.elements(), [&] {
+    const ScopedFloatMode mode(false);  // numbers don't depend on the caller's rounding mode
     if (options.scans()) {
       scan.run();
       norm = scan.norm() / options.loss_scale;
@@ -58,15 +62,12 @@ py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
   if (moves) {
     count_step(items, repeats);
   } else {
-    if (made.arena) {  // as if the step had never been
-      plan_is_regular_ = false;
-      states_.remove(made, parameters_);
-      writable_.remove(made.arena, parameters_);
-    }
+    unmake(made);
     if (options.on_nonfinite == OnNonfinite::raise) throw_nonfinite(scan);
   }
   py::object stats = py::none();
   if (options.stats) {
+    const ScopedFloatMode mode(false);
     std::vector<Measures::Sums> sums;
     for (std::size_t i = 0, piece = 0; i < parameters_.count(); ++i) {
       if (items[i] == Py_None) {

@@ -58,10 +58,10 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     groups_.resize(groups);
     parameters_.truncate(before);
     states_.resize(before);
+    steps_ = old_steps;
     if (steps_arena_ != old_arena) {
       writable_.remove(std::exchange(steps_arena_, old_arena), parameters_);
     }
-    steps_ = old_steps;
     throw;
   }
   if (old_arena) writable_.remove(old_arena, parameters_);
@@ -104,8 +104,13 @@ void Stepper::zero_grad() {
   const py::object kept = bound_;
   PyObject* const* grads = items_of(kept, parameters_.names());
   require_writeable(grads);
-  gather(grads);
-  run_for(plan_.elements(), [this] { plan_.zero_gradients(); });
+  Plan work;
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (grads[i] == Py_None) continue;
+    const Parameter& p = parameters_[i];
+    work.add(groups_.front().rule.kernel(p.dtype), 0, p.size).streams[1] = data_of(grads[i]);
+  }
+  run_for(work.elements(), [&work] { work.zero_gradients(); });
 }
 
 // What a caller gave as gradients, as a list or tuple in the order of the parameters; None where
@@ -140,23 +145,11 @@ void Stepper::step(py::handle grads) {
   memory_.require_own();
   PyObject* const* items = this->items(given);
   States::Missing made;
-  const bool repeats = prepare(items, made);
-  kept = keep(items);
+  const bool repeats = prepare(items, made, Pieces::joined, [&] { kept = keep(items); });
   // From here on nothing can fail.
   count_step(items, repeats);
   plan_.fold();
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
-}
-
-// Checks everything and lays out the work, with all state that it needs: `made`, if there was none.
-// Whether the work is that of the step before.
-bool Stepper::prepare(PyObject* const* items, States::Missing& made, Pieces pieces) {
-  if (pieces == Pieces::joined && refresh(items)) return true;
-  if (!gather(items, pieces)) {
-    make_missing_state(items, made);
-    gather(items, pieces);
-  }
-  return false;
 }
 
 void Stepper::check(py::handle grads) {
@@ -177,15 +170,27 @@ void Stepper::traffic(py::handle grads) {
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::traffic); });
 }
 
-// Either all state that the step needs is made, or none.
-void Stepper::make_missing_state(PyObject* const* grads, States::Missing& missing) {
+// Makes all state that the step needs, and lays out the work anew.
+void Stepper::make_missing_state(PyObject* const* grads, States::Missing& missing, Pieces pieces) {
   for (const Group& g : groups_) {
     states_.find_missing(missing, g.rule, g.states, g.average, parameters_, g.first, g.last, grads);
   }
-  missing.arena = memory_.allocate(missing.bytes, "the optimizer's state");
-  writable_.add(missing.arena, parameters_);
+  auto arena = memory_.allocate(missing.bytes, "the optimizer's state");
+  // Python code may have run: what was looked at before may be something else.
+  if (memory_.is_elsewhere()) gather(grads, pieces);
+  writable_.add(arena, parameters_);
+  missing.arena = std::move(arena);
   plan_.reserve_coefficients(parameters_.count());
   states_.add(missing, parameters_);
+  gather(grads, pieces);
+}
+
+// As if state that was made for a step had never been.
+void Stepper::unmake(const States::Missing& made) {
+  if (!made.arena) return;
+  plan_is_regular_ = false;
+  states_.remove(made, parameters_);
+  writable_.remove(made.arena, parameters_);
 }
 
 // References to the gradients where the GIL will be released: another thread may empty the caller's
@@ -355,8 +360,10 @@ void Stepper::move_ahead(const std::vector<double>& momenta) {
       momentum_of[i] = momenta.at(k);
     }
   }
+  // First, as it may run Python code.
+  elsewhere_.make_room(parameters_, velocities, memory_);
   find_those_with(velocities);
-  elsewhere_.move_ahead(parameters_, std::move(velocities), momentum_of, memory_);
+  elsewhere_.move_ahead(parameters_, std::move(velocities), momentum_of);
 }
 
 void Stepper::move_to_averages() {

@@ -55,7 +55,7 @@ class Stepper {
   // where an array doesn't fit its parameter, and changes nothing then.
   void load(const py::list& states, const std::vector<std::int64_t>& steps,
             std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-            std::optional<std::vector<py::object>> params,
+            const std::optional<std::vector<py::object>>& params,
             const std::vector<std::pair<py::dict, py::dict>>& updates);
 
   // Between the two other threads wait with their steps; this one may call what it likes.
@@ -120,7 +120,9 @@ class Stepper {
   PyObject* const* items(const py::object& read) const;
   // Whether what lies side by side is one piece of work, or each parameter by itself.
   enum class Pieces { joined, apart };
-  bool prepare(PyObject* const* grads, States::Missing& made, Pieces pieces = Pieces::joined);
+  template <typename CheckMore>
+  bool prepare(PyObject* const* grads, States::Missing& made, Pieces pieces,
+               const CheckMore& check_more);
   void require_writeable(PyObject* const* grads) const;
   void require_apart(PyObject* const* grads) const;
   ArrayScan scan_of(PyObject* const* arrays, PyObject* const* grads) const;
@@ -134,7 +136,15 @@ class Stepper {
   template <typename IsUpdated>
   void find_parameters(const IsUpdated& is_updated);
   bool follows_previous(const Group& group, std::size_t i) const;
-  void make_missing_state(PyObject* const* grads, States::Missing& missing);
+  void make_missing_state(PyObject* const* grads, States::Missing& missing, Pieces pieces);
+  void unmake(const States::Missing& made);
+  // An array that is loaded: a state's, or a parameter itself.
+  static constexpr std::size_t no_state = std::size_t(-1);
+  struct Loaded {
+    std::size_t state, parameter;
+    py::object array;
+  };
+  std::vector<Loaded> read_states(const py::list& states);
   std::vector<py::object> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads, bool repeats);
 
@@ -157,5 +167,22 @@ class Stepper {
   bool plan_is_regular_ = false;
   StepMutex mutex_;
 };
+
+// Checks everything, and whatever else check_more() does, and lays out the work with all state that
+// it needs: `made`, if there was none. Whether the work is that of the step before. Where anything
+// throws there is no trace of it.
+template <typename CheckMore>
+bool Stepper::prepare(PyObject* const* grads, States::Missing& made, Pieces pieces,
+                      const CheckMore& check_more) {
+  const bool repeats = pieces == Pieces::joined && refresh(grads);
+  try {
+    if (!repeats && !gather(grads, pieces)) make_missing_state(grads, made, pieces);
+    check_more();
+  } catch (...) {
+    unmake(made);
+    throw;
+  }
+  return repeats;
+}
 
 }  // namespace fusedopt

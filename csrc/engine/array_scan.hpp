@@ -13,7 +13,7 @@ namespace fusedopt {
 class ArrayScan {
  public:
   // Elements that are summed in a row. The norm depends on it, and fusedopt.reference has it, too.
-  static constexpr std::int64_t block = 8192;
+  static constexpr std::int64_t block = 4096;
 
   void reserve(std::size_t arrays);
   void add(const ArrayKernel& kernel, const void* data, std::int64_t size, std::int64_t item_size);

@@ -118,8 +118,9 @@ void Plan::run_pieces(const Work& work, const Batch& batch, const Piece* first,
     (batch.kernel->*work.loop)(coefficients_[batch.coefficients].coefficients, first,
                                static_cast<std::int64_t>(count));
   }
-  const Folded& folded = coefficients_[batch.coefficients];
-  if (work.loop && folded.average.kernel) run_averages(work, folded, first, count);
+  if (work.loop && coefficients_[batch.coefficients].average.kernel) {
+    run_averages(work, coefficients_[batch.coefficients], first, count);
+  }
   if (!work.gradients.zero) return;
   for (const Piece* piece = first; piece != first + count; ++piece) zero(*batch.kernel, *piece);
 }

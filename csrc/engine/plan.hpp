@@ -100,7 +100,7 @@ class Plan {
   };
 
   // Elements that are clipped into a buffer at a time.
-  static constexpr std::int64_t clipped_at_once = 4096;
+  static constexpr std::int64_t clipped_at_once = 2048;
 
   void run_range(const Work& work, std::int64_t at, std::int64_t end) const;
   static void zero(const Kernel& kernel, const Piece& piece);

@@ -139,7 +139,7 @@ def _params_with_rules(
 
 def load(opt: Optimizer, loaded: Loaded, params: list[Array] | None) -> None:
     """Put state that was read, and parameters if there are any, in the place of what there is."""
-    pairs = zip(opt._groups, loaded.groups, strict=True)
+    pairs = zip(opt._groups, loaded.groups, strict=False)  # the engine compares their numbers
     updates = [(group._values, new.hyperparameters()) for group, new in pairs]
     numbers = loaded.steps, loaded.completed_steps
     opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates)
@@ -310,5 +310,5 @@ def _as_count(label: str, value: Any) -> int:
         raise TypeError(f"{label}: expected a number of steps, got {value!r}")
     number = int(value) if isinstance(value, Integral) else float(value)
     if not (0 <= number <= MOST_STEPS and number == math.floor(number)):
-        raise ValueError(f"{label}: expected a number of steps up to 2**53, got {number:g}")
+        raise ValueError(f"{label}: expected a number of steps up to 2**53, got {value!r:.50}")
     return int(number)

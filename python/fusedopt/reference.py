@@ -206,7 +206,7 @@ class _NumPyEngine:
         measured: Stats = []
         for group in range(len(self._optimizer.param_groups)):
             own = [i for i, k in enumerate(groups) if k == group]
-            changes = [moved[i].astype(np.float64) - before[i].astype(np.float64) for i in own]
+            changes = [] if skipped else [moved[i].astype(float) - before[i] for i in own]
             gradients = [found[i] for i in own]
             nonfinite = sum(int(np.count_nonzero(~np.isfinite(g))) for g in gradients)
             norms = _norm(gradients) / loss_scale, _norm(changes), _norm([moved[i] for i in own])
@@ -265,10 +265,10 @@ def _norm(grads: Sequence[Array]) -> float:
 
 
 def _sum_of_squares(g: Array) -> float:
-    """Return the sum over blocks of 8192 elements, in each in 16 lanes that are added by halves."""
+    """Return the sum over blocks of 4096 elements, in each in 16 lanes that are added by halves."""
     total = 0.0
-    for start in range(0, g.size, 8192):
-        block = g[start : start + 8192]
+    for start in range(0, g.size, 4096):
+        block = g[start : start + 4096]
         lanes = np.zeros(16)
         for at in range(0, block.size, 16):
             row = block[at : at + 16]
