@@ -101,17 +101,6 @@ py::list Stepper::stats_of_groups(const std::vector<Measures::Sums>& sums,
   return stats;
 }
 
-void Stepper::require_writeable(PyObject* const* grads) const {
-  const ParameterNames& names = parameters_.names();
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (grads[i] == Py_None) continue;
-    const Parameter& p = parameters_[i];
-    if (is_usable(grads[i], p.dtype, p.shape, Access::update)) continue;
-    require_usable(grads[i], names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
-                   Access::update);
-  }
-}
-
 // Throws where a gradient shares memory with another: one would be zeroed before the other is read.
 void Stepper::require_apart(PyObject* const* grads) const {
   const ParameterNames& names = parameters_.names();

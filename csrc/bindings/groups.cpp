@@ -1,0 +1,122 @@
+// What a stepper is given: groups of parameters, their rules, and gradients that are bound.
+#include <algorithm>
+#include <stdexcept>
+#include <utility>
+
+#include "bindings/gil.hpp"
+#include "bindings/stepper.hpp"
+
+namespace fusedopt {
+
+void Stepper::add_group(const py::list& params, const py::object& names, const GroupRule& rule,
+                        py::handle grads) {
+  const ParameterNames new_names(names, params.size());
+  py::object given = py::none();
+  if (!grads.is_none()) {
+    given = py::tuple(as_list_or_tuple(grads, new_names));
+    items_of(given, new_names);
+  }
+  const std::scoped_lock lock(mutex_);
+  elsewhere_.require_home("add_param_group()");
+  if (!given.is_none() && bound_.is_none()) {
+    throw py::value_error("grads: expected None, as the optimizer has no gradients bound to it");
+  }
+  if (given.is_none() && !bound_.is_none() && params.size() > 0) {
+    throw py::value_error("grads: needed, as the optimizer has gradients bound to it");
+  }
+  const std::size_t before = parameters_.count();
+  plan_is_regular_ = false;  // it refers to groups, which may move, even where this fails
+  parameters_.add(params, names);
+  const std::size_t count = parameters_.count();
+  const auto old_arena = steps_arena_;
+  std::int64_t* const old_steps = steps_;
+  const std::size_t groups = groups_.size();
+  try {
+    const std::size_t bytes = count * sizeof(std::int64_t);
+    const auto arena = allocate_arena(bytes, "step counts");
+    auto* steps = static_cast<std::int64_t*>(arena->take_next(bytes));
+    std::copy_n(steps_, before, steps);
+    states_.resize(count);
+    writable_.add(arena, parameters_);
+    steps_arena_ = arena;
+    steps_ = steps;
+    Group& group = groups_.emplace_back();
+    group.first = before;
+    group.last = count;
+    configure(group, rule);
+    if (!given.is_none()) {
+      const py::object all = bound_ + given;
+      gather(items_of(all, parameters_.names()));
+      bound_ = all;
+    }
+  } catch (...) {
+    groups_.resize(groups);
+    parameters_.truncate(before);
+    states_.resize(before);
+    steps_ = old_steps;
+    if (steps_arena_ != old_arena) {
+      writable_.remove(std::exchange(steps_arena_, old_arena), parameters_);
+    }
+    throw;
+  }
+  if (old_arena) writable_.remove(old_arena, parameters_);
+}
+
+void Stepper::configure(std::size_t group, const GroupRule& rule) {
+  const std::scoped_lock lock(mutex_);  // a step on another thread may read what this writes
+  configure(groups_.at(group), rule);
+}
+
+void Stepper::configure(Group& g, const GroupRule& next) {
+  const auto& [rule, ema_decay] = next;
+  require_finite(g, rule);
+  g.states = states_.select(rule.info->states);
+  plan_is_regular_ &= rule.info == g.rule.info && ema_decay.has_value() == g.average.has_value();
+  g.rule = rule;
+  g.average.reset();
+  if (ema_decay) g.average = states_.index_of("ema");
+  g.ema_decay = ema_decay.value_or(0);
+}
+
+void Stepper::require_finite(const Group& g, const ConfiguredRule& rule) const {
+  for (std::size_t i = g.first; i < g.last; ++i) rule.require_finite(parameters_[i].dtype);
+}
+
+void Stepper::bind(py::handle grads) {
+  const auto given = py::tuple(as_list_or_tuple(grads, parameters_.names()));
+  const std::scoped_lock lock(mutex_);
+  gather(items_of(given, parameters_.names()));
+  bound_ = given;
+}
+
+void Stepper::zero_grad() {
+  const std::scoped_lock lock(mutex_);
+  if (bound_.is_none()) {
+    throw std::runtime_error(
+        "zero_grad(): no gradients are bound to the optimizer; give them as grads= when you make "
+        "it");
+  }
+  const py::object kept = bound_;
+  PyObject* const* grads = items_of(kept, parameters_.names());
+  require_writeable(grads);
+  Plan work;
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (grads[i] == Py_None) continue;
+    const Parameter& p = parameters_[i];
+    work.add(groups_.front().rule.kernel(p.dtype), 0, p.size).streams[1] = data_of(grads[i]);
+  }
+  run_for(work.elements(), [&work] { work.zero_gradients(); });
+}
+
+void Stepper::require_writeable(PyObject* const* grads) const {
+  const ParameterNames& names = parameters_.names();
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    if (grads[i] == Py_None) continue;
+    const Parameter& p = parameters_[i];
+    if (is_usable(grads[i], p.dtype, p.shape, Access::update)) continue;
+    require_usable(grads[i], names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
+                   Access::update);
+  }
+}
+
+}  // namespace fusedopt
