@@ -1,5 +1,6 @@
 #include "bindings/elsewhere.hpp"
 
+#include <array>
 #include <optional>
 #include <stdexcept>
 #include <string>
@@ -91,19 +92,17 @@ void Elsewhere::make_room(const Parameters& parameters, const std::vector<char*>
 
 void Elsewhere::run(const Parameters& parameters, const Rules& rules) const {
   Plan work;
-  std::vector<std::size_t> coefficients;
+  std::vector<std::array<std::size_t, dtype_count>> coefficients;
   for (const ConfiguredRule& rule : rules.all) {
-    for (int d = 0; d < dtype_count; ++d) {
-      coefficients.push_back(
-          work.add_coefficients(rule.kernel(DType(d)), rule.hyperparameters.data(), 1, false));
-    }
+    coefficients.push_back(
+        work.add_coefficients(*rule.info, rule.hyperparameters.data(), 1, false));
   }
   for (std::size_t i = 0; i < parameters.count(); ++i) {
     if (!partners_[i]) continue;
     const Parameter& p = parameters[i];
     const std::size_t rule = rules.of_parameter[i];
-    const std::size_t k = rule * dtype_count + static_cast<std::size_t>(p.dtype);
-    Piece& piece = work.add(rules.all[rule].kernel(p.dtype), coefficients[k], p.size);
+    const std::size_t own = coefficients[rule][static_cast<std::size_t>(p.dtype)];
+    Piece& piece = work.add(rules.all[rule].kernel(p.dtype), own, p.size);
     piece.streams[0] = piece.streams[1] = data_of(p.array);  // no gradient is read
     piece.streams[2] = partners_[i];
     if (i < origins_.size()) piece.streams[3] = origins_[i];

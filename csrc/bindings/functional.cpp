@@ -114,11 +114,8 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
   const std::size_t gradients = gradients_of(*rule.info), first_state = gradients + 1;
 
   Plan plan;
-  std::size_t coefficients[dtype_count];
-  for (int d = 0; d < dtype_count; ++d) {
-    coefficients[d] =
-        plan.add_coefficients(rule.kernel(DType(d)), rule.hyperparameters.data(), step, step == 1);
-  }
+  const auto coefficients =
+      plan.add_coefficients(*rule.info, rule.hyperparameters.data(), step, step == 1);
   for (std::size_t i = 0; i < params.arrays.size(); ++i) {
     const py::object& param = params.arrays[i];
     const DType dtype = require_parameter(param, params.label(i));
@@ -132,7 +129,7 @@ void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int
       if (grads.arrays[i].is_none()) continue;
       require_usable(grads.arrays[i], grads.label(i), layout, Access::read);
     }
-    Piece& piece = plan.add(rule.kernel(dtype), coefficients[static_cast<int>(dtype)],
+    Piece& piece = plan.add(rule.kernel(dtype), coefficients[static_cast<std::size_t>(dtype)],
                             PyArray_SIZE(as_array(param)));
     // What a rule doesn't read is asked for all the same, ahead: the parameter is there.
     piece.streams[0] = piece.streams[1] = data_of(param);

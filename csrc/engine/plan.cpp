@@ -38,6 +38,16 @@ std::size_t Plan::add_coefficients(const Kernel& kernel, const double* hyperpara
   return coefficients_.size() - 1;
 }
 
+std::array<std::size_t, dtype_count> Plan::add_coefficients(const RuleInfo& rule,
+                                                            const double* hyperparameters,
+                                                            std::int64_t step, bool fresh) {
+  std::array<std::size_t, dtype_count> indices{};
+  for (std::size_t d = 0; d < dtype_count; ++d) {
+    indices[d] = add_coefficients(rule.kernels[d], hyperparameters, step, fresh);
+  }
+  return indices;
+}
+
 void Plan::fold(double gradient_scale) noexcept {
   // Scalars don't depend on the caller's rounding mode, either, and none is flushed.
   const ScopedFloatMode mode(false);

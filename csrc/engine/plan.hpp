@@ -1,6 +1,7 @@
 // The work of one step: arrays bound to kernels, cut into a fixed grid of chunks.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <cmath>
 #include <cstdint>
@@ -43,6 +44,10 @@ class Plan {
   // manyth step; fold() computes them, and reads the hyperparameters then.
   std::size_t add_coefficients(const Kernel& kernel, const double* hyperparameters,
                                std::int64_t step, bool fresh, const FollowingAverage& average = {});
+  // Such of a rule for every dtype, and without an average.
+  std::array<std::size_t, dtype_count> add_coefficients(const RuleInfo& rule,
+                                                        const double* hyperparameters,
+                                                        std::int64_t step, bool fresh);
   // Those of this index are for another step, without fresh state.
   void set_step(std::size_t index, std::int64_t step) {
     coefficients_[index].step = step;

@@ -144,7 +144,7 @@ class States(Mapping[int | str, ParameterState]):
     def _extend(self, count: int, names: tuple[str, ...] | None) -> None:
         indices = range(len(self._states), len(self._states) + count)
         self._states += [ParameterState(self._engine, index) for index in indices]
-        self._names = {name: index for index, name in enumerate(names or ())}
+        self._names.update(zip(names or (), indices, strict=False))
 
     def __getitem__(self, key: int | str) -> ParameterState:
         index = self._names[key] if isinstance(key, str) else key

@@ -102,7 +102,7 @@ class Optimizer:
         # From here on nothing can fail.
         self._names = None if names is None else (self._names or ()) + names
         self._groups.append(group)
-        self._states._extend(len(spec.arrays), self._names)
+        self._states._extend(len(spec.arrays), names)
 
     @staticmethod
     def _rule(
