@@ -2,6 +2,8 @@
 
 import math
 import pickle
+import sys
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -399,3 +401,74 @@ def test_lookahead_with_scheduled_momentum() -> None:
                 grads = [0.5 * p]
             opt.step(grads)
     assert_same(ours, theirs)
+
+
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+def test_each_step_asks_once(module: Any) -> None:
+    asked: list[int] = []
+
+    def lr(step: int) -> float:
+        asked.append(step)
+        if step == 1:
+            opt.param_groups[0]["lr"] = 0.0  # from the next step on
+        return 0.5
+
+    p = np.ones(1)
+    opt = module.SGD([p], lr=lr)
+    asked.clear()
+    for _ in range(3):
+        opt.step([np.ones(1)])
+    assert asked == [0, 1]
+    assert p[0] == 0
+
+
+def test_threads_take_turns_with_schedules_too() -> None:
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-5)
+    p, g = np.zeros(1), -np.ones(1)
+    opt = fusedopt.SGD([p], lr=float)
+    try:
+        threads = [
+            threading.Thread(target=lambda: [opt.step([g]) for _ in range(300)]) for _ in range(4)
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        sys.setswitchinterval(interval)
+    assert opt.completed_steps == 1200
+    assert p[0] == 1200 * 1199 / 2
+
+
+def test_what_was_assigned_before_a_step_is_used_in_it() -> None:
+    """Also where another thread is just asking schedules."""
+    asked, go = threading.Event(), threading.Event()
+
+    def lr(step: int) -> float:
+        if step == 1:
+            asked.set()
+            go.wait(10)
+        return 0.5
+
+    p, q = np.zeros(1), np.zeros(1)
+    opt = fusedopt.SGD([{"params": [p], "lr": lr}, {"params": [q], "lr": 0.5}])
+    opt.step([np.ones(1), np.ones(1)])
+    other = threading.Thread(target=lambda: opt.step([np.ones(1), np.ones(1)]))
+    other.start()
+    asked.wait(10)
+    opt.param_groups[1]["lr"] = 0.0
+    threading.Timer(0.1, go.set).start()
+    opt.step([np.ones(1), np.ones(1)])
+    other.join()
+    assert opt.completed_steps == 3
+    assert p[0] == -1.5
+    assert q[0] == -0.5
+
+
+def test_an_array_is_no_number() -> None:
+    opt = fusedopt.SGD([np.ones(1)], lr=lambda step: np.array([0.1]) if step else 0.1)
+    opt.step([np.ones(1)])
+    text = r"^lr: expected a number, got an array of shape \(1,\), from its schedule after 1 steps"
+    with pytest.raises(TypeError, match=text):
+        opt.step([np.ones(1)])

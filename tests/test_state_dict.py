@@ -553,18 +553,38 @@ def test_memory_of_state_that_is_gone_is_free() -> None:
     assert not np.shares_memory(opt.state[0]["exp_avg"], view)
 
 
-def test_a_schedule_that_adds_a_group_while_state_is_loaded() -> None:
-    def lr(step: int) -> float:
-        if step == 1 and len(opt.param_groups) == 1:
-            opt.add_param_group({"params": [np.ones(2)]})
-        return 0.5
+@MODULES
+def test_a_run_that_is_over_can_be_saved(module: Any) -> None:
+    """Schedules are asked by steps, and by nothing else."""
+    table = [0.5, 0.25]
+    opt = module.SGD([np.ones(1)], lr=lambda step: table[step], momentum=lambda step: table[step])
+    for _ in range(2):
+        opt.step([np.ones(1)])
 
-    opt = fusedopt.SGD([np.ones(1)], lr=lr)
+    def failing(step: int) -> float:
+        return 1 / 0 if step else 0.5
+
+    other = module.SGD([np.ones(1)], lr=failing, momentum=failing)
+    other.load_state_dict(opt.state_dict())
+    assert other.completed_steps == copy.deepcopy(opt).completed_steps == 2
+    with pytest.raises(IndexError):
+        opt.step([np.ones(1)])
+    with pytest.raises(ZeroDivisionError):
+        other.step([np.ones(1)])
+
+
+def test_what_does_not_fit_just_now_can_be_saved() -> None:
+    opt = fusedopt.SGD([np.ones(1)], momentum=0.9, nesterov=True)
+    opt.step([np.ones(1)])
+    opt.param_groups[0]["momentum"] = 0
     state = opt.state_dict()
-    state["completed_steps"] = 1
-    with pytest.raises(RuntimeError, match=r"^load_state_dict\(\): parameters were added since"):
-        opt.load_state_dict(state)
-    assert len(opt.param_groups) == 2
+    other = copy.deepcopy(opt)
+    for each in (opt, other):
+        with pytest.raises(ValueError, match="^nesterov: needs a momentum above 0"):
+            each.step([np.ones(1)])
+    assert_same(other, opt)
+    with pytest.raises(ValueError, match=GROUP + ": nesterov: needs a momentum above 0"):
+        other.load_state_dict(state)
 
 
 def test_a_parameter_of_another_shape_by_now() -> None:

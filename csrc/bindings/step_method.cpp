@@ -33,8 +33,8 @@ void set_error_of_current_exception() {
   }
 }
 
-// The stepper, where it can take the step at once; null without an error where it can't.
-Stepper* ready_stepper(PyObject* optimizer, py::object& engine) {
+// An optimizer's stepper, where it has one; null without an error where it hasn't.
+Stepper* stepper_of(PyObject* optimizer, py::object& engine) {
   static PyObject* const name = PyUnicode_InternFromString("_engine");
   static const auto* const type =
       reinterpret_cast<const PyTypeObject*>(py::type::of<Stepper>().release().ptr());
@@ -46,8 +46,7 @@ Stepper* ready_stepper(PyObject* optimizer, py::object& engine) {
     return nullptr;
   }
   if (Py_TYPE(engine.ptr()) != type) return nullptr;
-  auto* stepper = engine.cast<Stepper*>();
-  return stepper->changed() ? nullptr : stepper;
+  return engine.cast<Stepper*>();
 }
 
 PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged_count,
@@ -56,8 +55,8 @@ PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged
   if (!keywords && (count == 1 || count == 2)) {
     try {
       py::object engine;
-      if (Stepper* stepper = ready_stepper(arguments[0], engine)) {
-        stepper->step(count == 2 ? arguments[1] : Py_None);
+      Stepper* stepper = stepper_of(arguments[0], engine);
+      if (stepper && stepper->step_if_unchanged(count == 2 ? arguments[1] : Py_None)) {
         Py_RETURN_NONE;
       }
     } catch (const std::exception&) {  // not the end of a thread, which unwinds as one, too

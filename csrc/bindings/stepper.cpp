@@ -35,12 +35,23 @@ PyObject* const* Stepper::items(const py::object& read) const {
 }
 
 void Stepper::step(py::handle grads) {
+  take_step(grads, [] { return true; });
+}
+
+bool Stepper::step_if_unchanged(py::handle grads) {
+  // Asked with the lock: another thread may be telling of a change just now.
+  return !changed_ && take_step(grads, [this] { return !changed_; });
+}
+
+template <typename MayBegin>
+bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
   py::object given = read(grads);
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs, or the list is ours.
   if (memory_.is_elsewhere() && !given.is_none()) given = py::tuple(given);
   std::vector<py::object> kept;  // let go of after the lock: a gradient's finalizer may run then
   const std::scoped_lock lock(mutex_);
+  if (!may_begin()) return false;
   elsewhere_.require_home("step()");
   memory_.require_own();
   PyObject* const* items = this->items(given);
@@ -50,6 +61,7 @@ void Stepper::step(py::handle grads) {
   count_step(items, repeats);
   plan_.fold();
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
+  return true;
 }
 
 void Stepper::check(py::handle grads) {

@@ -69,6 +69,9 @@ class Stepper {
   bool changed() const { return changed_; }
   void set_changed(bool changed) { changed_ = changed; }
 
+  // The same as step(), unless a hyperparameter has changed: then does nothing and says false.
+  bool step_if_unchanged(py::handle grads);
+
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter; None
   // where gradients are bound.
   void step(py::handle grads);
@@ -116,6 +119,8 @@ class Stepper {
     Folded folded[dtype_count];
   };
 
+  template <typename MayBegin>
+  bool take_step(py::handle grads, const MayBegin& may_begin);
   py::object read(py::handle grads) const;
   PyObject* const* items(const py::object& read) const;
   // Whether what lies side by side is one piece of work, or each parameter by itself.

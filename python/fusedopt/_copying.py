@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _core
 from ._params import read_group
+from ._types import GroupRule
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
@@ -25,16 +27,14 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
         first += len(arrays)
         params = arrays if names is None else dict(zip(names, arrays, strict=True))
         groups.append({"params": params, **group.hyperparameters()})
-    completed_steps = opt.completed_steps
     return {
         "groups": groups,
-        "rules": [opt._group_rule(group, completed_steps) for group in opt._groups],
         "grads": opt._engine.bound,
         "defaults": opt._defaults,
         "state_dir": opt._state_files and opt._state_files.folder,
         "states": [opt._engine.state(i) for i in range(first)],
         "steps": opt.step_counts.tolist(),
-        "completed_steps": completed_steps,
+        "completed_steps": opt.completed_steps,
         "attributes": _attributes_of_subclasses(opt),
     }
 
@@ -42,15 +42,19 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
 def rebuild(opt: Optimizer, parts: dict[str, Any]) -> None:
     """Make an optimizer, whose constructor wasn't called, of such parts.
 
-    Schedules aren't asked here: one may be a part of something that is still being made.
+    Schedules aren't asked here: one may be a part of something that is still being made. Nor are
+    hyperparameters looked at, which may not fit each other just now: the next step does both.
     """
     opt._begin(parts["defaults"], parts["state_dir"])
-    for group, rule in zip(parts["groups"], parts["rules"], strict=True):
-        opt._add(read_group(group), "", rule=rule)
+    name = type(opt)._rules[0]
+    any_rule: GroupRule = (name, dict.fromkeys(_core.rules()[name][0], 0.0), None)
+    for group in parts["groups"]:
+        opt._add(read_group(group), "", rule=any_rule)
     if parts["grads"] is not None:
         opt._engine.bind(parts["grads"])
     numbers = parts["steps"], parts["completed_steps"]
-    opt._engine.load(parts["states"], *numbers, parts["rules"], None, [])
+    rules = [any_rule] * len(parts["groups"])
+    opt._engine.load(parts["states"], *numbers, rules, None, [])
     for name, value in parts["attributes"].items():
         object.__setattr__(opt, name, value)
 

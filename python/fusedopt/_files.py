@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import math
@@ -36,6 +37,8 @@ def write(path: Path, arrays: Mapping[str, Array], header: Mapping[str, Any]) ->
     metadata = {"fusedopt": text, "sha256": _digest(text, arrays)}
     path = Path(os.path.realpath(path))  # what a link points to
     beside = path.with_name(f".fusedopt-{os.getpid()}-{secrets.token_hex(4)}.tmp")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(errno.ENOENT, "There is no such folder", str(path.parent))
     with open(beside, "xb") as file:
         permissions = os.stat(path if path.exists() else file.fileno()).st_mode
     try:

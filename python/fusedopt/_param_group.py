@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from numbers import Real
 from typing import Any, NoReturn
 
-from ._hyperparameters import NUMBERS, Check
+from ._hyperparameters import NUMBERS, Check, decay_rates
 from ._state import Engine
 from ._types import Array
 
@@ -41,6 +41,7 @@ class ParamGroup(MutableMapping[str, Any]):
                 f"{label}[{name!r}]" if label else name, values[name], check
             )
         self._changed = True
+        self._present: dict[str, Any] = {}  # what schedules gave for the present step
 
     def __getitem__(self, name: str) -> Any:
         return self._values[name]
@@ -92,6 +93,14 @@ class ParamGroup(MutableMapping[str, Any]):
         """The names of hyperparameters that are schedules."""
         return frozenset(name for name in self._checks if _is_scheduled(self._values[name]))
 
+    def values_unasked(self) -> dict[str, Any]:
+        """Return the hyperparameters with zeros for those that are scheduled."""
+        values = self.hyperparameters()
+        for name in self.scheduled:
+            pair = self._checks[name] is decay_rates
+            values[name] = (0.0, 0.0) if pair else 0.0
+        return values
+
     def values_at(self, step: int) -> dict[str, Any]:
         """Return the hyperparameters after so many completed steps.
 
@@ -132,11 +141,14 @@ def _checked(name: str, value: Any, check: Check) -> Any:
 def _evaluated(name: str, value: Any, check: Check, step: int) -> Any:
     """Return what a schedule, or a pair with schedules, gives after so many steps."""
     parts = value if isinstance(value, tuple) else (value,)
-    given = [_as_number(part(step)) if callable(part) else part for part in parts]
+    given = [part(step) if callable(part) else part for part in parts]
     try:
+        given = [_as_number(part) for part in given]
         return check(name, tuple(given) if isinstance(value, tuple) else given[0])
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{error}, from its schedule after {step} steps") from None
+        text = str(error).removeprefix(f"{name}: ")
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"{name}: {text}, from its schedule after {step} steps") from None
 
 
 def _as_number(value: Any) -> Any:
@@ -145,4 +157,6 @@ def _as_number(value: Any) -> Any:
         return tuple(map(_as_number, value))
     if isinstance(value, Real | str) or not hasattr(value, "__float__"):
         return value
+    if getattr(value, "shape", ()) != ():
+        raise TypeError(f"expected a number, got an array of shape {value.shape}")
     return float(value)

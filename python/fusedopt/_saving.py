@@ -103,7 +103,7 @@ def _require_plain(label: str, value: Any) -> None:
         for k, item in enumerate(value):
             _require_plain(f"{label}[{k}]", item)
     elif value is not None and not isinstance(value, str | int | float):
-        what = "a dict with other keys" if isinstance(value, dict) else type(value).__name__
+        what = "a dict with other keys" if isinstance(value, dict) else str(type(value))
         raise TypeError(
             f"{label}: expected plain data, as for JSON: a dict with str as keys, a list, a str, "
             f"a number, True, False or None; got {what}"

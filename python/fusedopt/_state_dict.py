@@ -49,7 +49,7 @@ def to_state_dict(opt: Optimizer) -> dict[str, Any]:
     index = 0
     for group in opt._groups:
         values = {name: _encoded(value) for name, value in group.hyperparameters().items()}
-        needed = _core.rules()[opt._group_rule(group, opt.completed_steps)[0]][1]
+        needed = _needed_states(opt, group)
         indices = range(index, index + len(group["params"]))
         index = indices.stop
         groups.append({**values, "params": list(indices)})
@@ -66,6 +66,14 @@ def to_state_dict(opt: Optimizer) -> dict[str, Any]:
         "optimizer": type(opt).__name__,
         "completed_steps": opt.completed_steps,
     }
+
+
+def _needed_states(opt: Optimizer, group: ParamGroup) -> tuple[str, ...]:
+    try:
+        rule, _, _ = opt._unasked_rule(group)
+    except ValueError:  # what was assigned doesn't fit, as the next step will say
+        return ()
+    return _core.rules()[rule][1]
 
 
 def _encoded(value: Any) -> Any:
@@ -110,7 +118,7 @@ def read_state_dict(opt: Optimizer, state: Any, *, strict: bool) -> Loaded:
     rules = []
     for k, group in enumerate(groups):
         try:
-            rules.append(opt._group_rule(group, completed_steps))
+            rules.append(opt._unasked_rule(group))
         except (TypeError, ValueError) as error:
             raise in_kind(error, f"state_dict['param_groups'][{k}]: {error}") from None
     states = [

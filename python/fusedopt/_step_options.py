@@ -42,7 +42,10 @@ class GroupStats:
 
     @property
     def update_ratio(self) -> float:
-        """``update_norm / param_norm``: about 1e-3 where a learning rate suits, often."""
+        """``update_norm / param_norm``: about 1e-3 where a learning rate suits, often.
+
+        NaN where both are 0, and infinite where only the parameters are.
+        """
         if self.param_norm == 0:
             return math.nan if self.update_norm == 0 else math.inf
         return self.update_norm / self.param_norm

@@ -42,7 +42,9 @@ class Optimizer:
     ema : mapping
         For each parameter that has one, its average: a live array.
     completed_steps : int
-        How many steps the optimizer has completed: what schedules are asked about.
+        How many steps the optimizer has completed, those that were skipped not among them: what
+        schedules are asked about. What a hyperparameter was at the last step is
+        ``param_groups[0].values_at(completed_steps - 1)["lr"]``.
     step_counts : array of int64
         How many steps each parameter has taken; read-only, and live until a group is added.
 
@@ -116,7 +118,15 @@ class Optimizer:
         raise NotImplementedError("Optimizer is a base class: use one of its subclasses")
 
     def _group_rule(self, group: ParamGroup, completed_steps: int) -> GroupRule:
-        values = group.values_at(completed_steps)
+        group._present = group.values_at(completed_steps)
+        return (*self._rule(group._present, group.scheduled), group._present["ema_decay"])
+
+    def _unasked_rule(self, group: ParamGroup) -> GroupRule:
+        """Return the rule of a group with zeros for what is scheduled, which no schedule is asked.
+
+        Until the next step, which asks them.
+        """
+        values = group.values_unasked()
         return (*self._rule(values, group.scheduled), values["ema_decay"])
 
     def _make_engine(self) -> Engine:
@@ -172,8 +182,9 @@ class Optimizer:
         """Put the averages in the parameters' place, for a ``with`` block.
 
         Inside the block each parameter that has an average holds it, as to evaluate a model with;
-        at its end parameters and averages are what they were, bit for bit, also where it ends by an
-        exception. No further memory is needed: the two are exchanged.
+        one that has taken no step yet stays. At the block's end parameters and averages are what
+        they were, bit for bit, also where it ends by an exception. No further memory is needed: the
+        two are exchanged.
 
         Raises
         ------
@@ -203,7 +214,7 @@ class Optimizer:
 
     @property
     def completed_steps(self) -> int:
-        """How many steps the optimizer has completed: what schedules are asked about."""
+        """How many steps the optimizer has completed, but for skipped ones: what schedules get."""
         return self._engine.completed_steps
 
     @property
@@ -235,7 +246,7 @@ class Optimizer:
         -------
         dict
             ``"state"``: for each parameter that has taken a step, by number, a dict of ``"step"``,
-            an int, and its state arrays; None for one that is needed since and not made yet.
+            an int, and its state arrays. None stands for an array that the next step will make.
             ``"param_groups"``: for each group a dict of hyperparameters, the numbers of its
             parameters as ``"params"`` and, where they have names, ``"param_names"``. A schedule of
             `fusedopt.schedules` is there as what `Schedule.to_dict` gives, another function as
@@ -263,10 +274,12 @@ class Optimizer:
         """Continue where another optimizer was, of this class or of torch's.
 
         State arrays are copied, dtypes are kept exactly; other threads wait with their steps.
-        Hyperparameters that ``state_dict``
-        doesn't have stay as they are; where it has a function that it couldn't hold, the
-        optimizer's own is kept. Of torch's state, ``foreach``, ``fused``, ``capturable``,
-        ``differentiable`` and what its schedulers left in groups are ignored.
+        Hyperparameters and schedules in ``state_dict`` replace those that the optimizer was made
+        with: to change one, assign it afterwards. Those that aren't there, as ours in torch's
+        state, stay. Where there was a function that no state can hold, the optimizer's own stays.
+        Averages that aren't there begin at the next step. Of torch's state, ``foreach``,
+        ``fused``, ``capturable``, ``differentiable`` and what its schedulers left in groups are
+        ignored; its learning rate is a number, and replaces a schedule.
 
         Parameters
         ----------
@@ -305,7 +318,7 @@ class Optimizer:
     def save(
         self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None
     ) -> None:
-        """Save the state to a file, which `load` reads.
+        """Save the state to a file, which `load` reads; the parameters only if asked for.
 
         The file is a safetensors file with a checksum of all its content. It is written beside and
         then renamed: whenever the process or the machine stops, the old file is there whole, or the
@@ -319,8 +332,8 @@ class Optimizer:
         params : bool, default False
             Save the parameters, too, so that one file holds all that a run is at.
         extra : plain data, optional
-            Anything that JSON can hold, as ``{"epoch": 3, "scaler": scaler.state_dict()}``: `load`
-            returns it.
+            Anything that JSON can hold, as ``{"epoch": 3, "scaler": scaler.state_dict(), "rng":
+            rng.bit_generator.state}``: `load` returns it.
 
         Raises
         ------
@@ -423,6 +436,32 @@ class Optimizer:
         self,
         grads: Grads | None = None,
         *,
+        loss_scale: float | None = ...,
+        max_norm: float,
+        clip_value: float | None = ...,
+        on_nonfinite: str = ...,
+        zero_grads: bool = ...,
+        stats: bool = ...,
+    ) -> StepResult: ...
+
+    @overload
+    def step(
+        self,
+        grads: Grads | None = None,
+        *,
+        loss_scale: float | None = ...,
+        max_norm: float | None = ...,
+        clip_value: float | None = ...,
+        on_nonfinite: Literal["skip", "raise"],
+        zero_grads: bool = ...,
+        stats: bool = ...,
+    ) -> StepResult: ...
+
+    @overload
+    def step(
+        self,
+        grads: Grads | None = None,
+        *,
         loss_scale: float = ...,
         max_norm: float = ...,
         clip_value: float = ...,
@@ -458,7 +497,8 @@ class Optimizer:
     ) -> StepResult | None:
         """Update all parameters in place.
 
-        A step happens whole or, when it raises, not at all. What it does to gradients first, it
+        A step happens whole or, when it raises, not at all; threads that share an optimizer take
+        turns. What it does to gradients first, it
         does as it reads them, in this order and without writing them: divide by the loss scale,
         find the norm, scale down to ``max_norm``, cut off at ``clip_value``; weight decay and the
         rule follow. The division and the scaling are one multiplication, by a number that is
@@ -519,7 +559,6 @@ class Optimizer:
         >>> opt.step([np.array([np.nan, 1.0]), None], on_nonfinite="skip")
         StepResult(grad_norm=None, skipped=True, stats=None)
         """
-        self._configure()
         if (
             loss_scale is None
             and max_norm is None
@@ -528,12 +567,16 @@ class Optimizer:
             and zero_grads is False
             and stats is False
         ):
-            self._engine.step(grads)
+            with self._engine.held():
+                self._configure()
+                self._engine.step(grads)
             return None
         options = check_step_options(
             loss_scale, max_norm, clip_value, on_nonfinite, zero_grads, stats
         )
-        norm, skipped, measured = self._engine.step_with(grads, **options._asdict())
+        with self._engine.held():
+            self._configure()
+            norm, skipped, measured = self._engine.step_with(grads, **options._asdict())
         groups = None if measured is None else tuple(GroupStats(*group) for group in measured)
         return StepResult(norm, skipped, groups)
 

@@ -216,9 +216,9 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
                     f"velocity={group['velocity']}, nesterov={group['nesterov']}, "
                     f"momentum={momentum}"
                 )
-        self._configure()
-        values = [group.values_at(self.completed_steps) for group in self._groups]
-        return self._engine.lookahead([group["momentum"] for group in values])
+        with self._engine.held():
+            self._configure()
+            return self._engine.lookahead([group._present["momentum"] for group in self._groups])
 
 
 def _require_fitting(group: Mapping[str, Any], has_momentum: bool) -> None:

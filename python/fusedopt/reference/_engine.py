@@ -208,7 +208,7 @@ class NumPyEngine:
         return in_order
 
     def _update_all(self, grads: list[Array | None]) -> None:
-        hyper = [g.values_at(self.completed_steps) for g in self._optimizer.param_groups]
+        hyper = [group._present for group in self._optimizer.param_groups]
         with np.errstate(all="ignore"):
             for i, (p, g) in enumerate(zip(self._params, grads, strict=True)):
                 if g is not None:
