@@ -161,7 +161,6 @@ PYBIND11_MODULE(_core, module) {
       .def_property_readonly("bound", &Stepper::bound)
       .def("zero_grad", &Stepper::zero_grad)
       .def("step", &Stepper::step, py::arg("grads"))
-      .def("check", &Stepper::check, py::arg("grads"))
       .def(
           "step_with",
           [](Stepper& self, py::handle grads, double loss_scale, std::optional<double> max_norm,

@@ -64,13 +64,6 @@ bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
   return true;
 }
 
-void Stepper::check(py::handle grads) {
-  const py::object given = read(grads);
-  const std::scoped_lock lock(mutex_);
-  PyObject* const* items = this->items(given);
-  if (!refresh(items)) gather(items);
-}
-
 void Stepper::traffic(py::handle grads) {
   const py::object given = read(grads);
   std::vector<py::object> kept;

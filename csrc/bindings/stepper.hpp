@@ -80,9 +80,6 @@ class Stepper {
   // was asked for, and in between whether nothing was updated because an element isn't finite.
   py::tuple step_with(py::handle grads, const StepOptions& options);
 
-  // Throws where a step with these gradients would.
-  void check(py::handle grads);
-
   // Loads and stores what step() would, over the same pieces on the same threads, and changes
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
   void traffic(py::handle grads);

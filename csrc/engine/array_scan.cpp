@@ -21,9 +21,8 @@ void ArrayScan::add(const ArrayKernel& kernel, const void* data, std::int64_t si
 void ArrayScan::prepare() { sums_.resize(blocks_); }
 
 void ArrayScan::run() noexcept {
-  const bool is_small = elements_ < grid.serial_below.load(std::memory_order_relaxed);
   parallel_ranges(
-      static_cast<std::int64_t>(blocks_), is_small ? 1 : num_threads(),
+      static_cast<std::int64_t>(blocks_), threads_for(elements_),
       [](const void* scan, std::int64_t first, std::int64_t last) {
         // Each block is one task's alone.
         const_cast<ArrayScan*>(static_cast<const ArrayScan*>(scan))

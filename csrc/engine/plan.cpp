@@ -82,8 +82,7 @@ void Plan::extend_last(std::int64_t size) {
 
 void Plan::run(Loop Kernel::* loop, const GradientWork& gradients) const noexcept {
   const Work work{loop, gradients};
-  const bool is_small = elements_ < grid.serial_below.load(std::memory_order_relaxed);
-  const int threads = is_small ? 1 : num_threads();
+  const int threads = threads_for(elements_);
   const bool at_once = gradients.is_none() && !averages_;
   if (threads == 1 && at_once) {
     const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));
@@ -143,9 +142,8 @@ void Plan::run_measured(Loop Kernel::* loop, const GradientWork& gradients,
     Measures* measures;
   };
   const Task task{this, {loop, gradients}, &measures};
-  const bool is_small = elements_ < grid.serial_below.load(std::memory_order_relaxed);
   parallel_ranges(
-      static_cast<std::int64_t>(measures.blocks()), is_small ? 1 : num_threads(),
+      static_cast<std::int64_t>(measures.blocks()), threads_for(elements_),
       [](const void* context, std::int64_t first, std::int64_t last) {
         const auto& [plan, work, measured] = *static_cast<const Task*>(context);
         const ScopedFloatMode mode(flush_denormal.load(std::memory_order_relaxed));

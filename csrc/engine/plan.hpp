@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "engine/measures.hpp"
+#include "engine/threads.hpp"
 #include "kernels/table.hpp"
 
 namespace fusedopt {
@@ -19,6 +20,11 @@ struct Grid {
   std::atomic<std::int64_t> serial_below{32768};  // less than this stays on the calling thread
 };
 inline Grid grid;
+
+// How many threads work on so many elements.
+inline int threads_for(std::int64_t elements) {
+  return elements < grid.serial_below.load(std::memory_order_relaxed) ? 1 : num_threads();
+}
 
 // What a run does with gradients besides: cuts off scale times each at a magnitude, before a kernel
 // reads it; and fills them with zeros behind it.

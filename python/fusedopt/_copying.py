@@ -20,11 +20,8 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
     """
     opt._engine.require_home("copying an optimizer")
     groups: list[dict[str, Any]] = []
-    first = 0
-    for group in opt._groups:
+    for group, _, names in opt._groups_in_order():
         arrays = list(group["params"])
-        names = None if opt._names is None else opt._names[first : first + len(arrays)]
-        first += len(arrays)
         params = arrays if names is None else dict(zip(names, arrays, strict=True))
         groups.append({"params": params, **group.hyperparameters()})
     return {
@@ -32,7 +29,7 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
         "grads": opt._engine.bound,
         "defaults": opt._defaults,
         "state_dir": opt._state_files and opt._state_files.folder,
-        "states": [opt._engine.state(i) for i in range(first)],
+        "states": [opt._engine.state(i) for i in range(len(opt._states))],
         "steps": opt.step_counts.tolist(),
         "completed_steps": opt.completed_steps,
         "attributes": _attributes_of_subclasses(opt),

@@ -103,6 +103,11 @@ def step_count(name: str, value: Any) -> int:
     return count
 
 
+def in_kind(error: Exception, text: str) -> Exception:
+    """Return an error with another text, and the kind that it is to users."""
+    return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
+
+
 def _number(
     name: str,
     value: Any,

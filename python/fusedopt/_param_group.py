@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from numbers import Real
 from typing import Any, NoReturn
 
-from ._hyperparameters import NUMBERS, Check, decay_rates
+from ._hyperparameters import NUMBERS, Check, decay_rates, in_kind
 from ._state import Engine
 from ._types import Array
 
@@ -147,8 +147,7 @@ def _evaluated(name: str, value: Any, check: Check, step: int) -> Any:
         return check(name, tuple(given) if isinstance(value, tuple) else given[0])
     except (TypeError, ValueError) as error:
         text = str(error).removeprefix(f"{name}: ")
-        kind = TypeError if isinstance(error, TypeError) else ValueError
-        raise kind(f"{name}: {text}, from its schedule after {step} steps") from None
+        raise in_kind(error, f"{name}: {text}, from its schedule after {step} steps") from None
 
 
 def _as_number(value: Any) -> Any:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
-from ._state_dict import in_kind, load, read_state_dict, to_state_dict
+from ._hyperparameters import in_kind
+from ._state_dict import load, read_state_dict, to_state_dict
 from ._types import Array
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def _fitting(opt: Optimizer, saved: Mapping[int, Array]) -> list[Array]:
     """Return saved parameters, or raise where one can't take the place of the optimizer's."""
     own = _params_of(opt)
     for i, param in enumerate(own):
-        label = f"params[{repr(opt._names[i]) if opt._names else i}]"
+        label = opt._param_label(i)
         if saved[i].dtype != param.dtype:
             raise TypeError(
                 f"{label}: the optimizer's is {param.dtype}, the saved one {saved[i].dtype}"

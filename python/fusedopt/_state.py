@@ -66,9 +66,6 @@ class Engine(Protocol):
     def step(self, grads: Grads | None) -> None:
         """Update all parameters, or raise and change nothing."""
 
-    def check(self, grads: Grads | None) -> None:
-        """Raise what a step with these gradients would."""
-
     def step_with(
         self,
         grads: Grads | None,

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
+from ._hyperparameters import in_kind
 from ._param_group import ParamGroup
 from ._types import Array, GroupRule
 from .schedules import Schedule
@@ -26,6 +27,9 @@ TORCHS_OWN = frozenset(
     }
 )
 
+
+# The state arrays of every rule.
+_STATES = {rule: states for rule, (_, states) in _core.rules().items()}
 
 MOST_STEPS = 2**53  # counts beyond are no whole numbers in torch's state, either
 
@@ -46,15 +50,12 @@ def to_state_dict(opt: Optimizer) -> dict[str, Any]:
     opt._engine.require_home("state_dict()")
     states: dict[int, dict[str, Any]] = {}
     groups: list[dict[str, Any]] = []
-    index = 0
-    for group in opt._groups:
+    for group, indices, names in opt._groups_in_order():
         values = {name: _encoded(value) for name, value in group.hyperparameters().items()}
         needed = _needed_states(opt, group)
-        indices = range(index, index + len(group["params"]))
-        index = indices.stop
         groups.append({**values, "params": list(indices)})
-        if opt._names is not None:
-            groups[-1]["param_names"] = list(opt._names[indices.start : indices.stop])
+        if names is not None:
+            groups[-1]["param_names"] = list(names)
         for i in indices:
             entries = opt._states[i]._entries()
             if entries:
@@ -73,7 +74,7 @@ def _needed_states(opt: Optimizer, group: ParamGroup) -> tuple[str, ...]:
         rule, _, _ = opt._unasked_rule(group)
     except ValueError:  # what was assigned doesn't fit, as the next step will say
         return ()
-    return _core.rules()[rule][1]
+    return _STATES[rule]
 
 
 def _encoded(value: Any) -> Any:
@@ -153,30 +154,22 @@ def load(opt: Optimizer, loaded: Loaded, params: list[Array] | None) -> None:
     opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates)
 
 
-def in_kind(error: Exception, text: str) -> Exception:
-    """Return an error with another text, and the kind that it is to users."""
-    return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
-
-
 def _keys_in_order(opt: Optimizer, saved: Any, strict: bool) -> Iterator[Any]:
     """Yield what the saved state calls each parameter: numbers."""
-    index = 0
-    for k, (group, data) in enumerate(zip(opt._groups, saved, strict=True)):
+    for k, ((_, indices, ours), data) in enumerate(zip(opt._groups_in_order(), saved, strict=True)):
         label = f"state_dict['param_groups'][{k}]"
         keys = data.get("params")
-        count = len(group["params"])
+        count = len(indices)
         if not isinstance(keys, list | tuple) or len(keys) != count:
             got = len(keys) if isinstance(keys, list | tuple) else type(keys).__name__
             raise ValueError(
                 f"{label}['params']: expected {count}, as the optimizer has in that group, "
                 f"got {got}"
             )
-        ours = None if opt._names is None else opt._names[index : index + count]
         theirs = data.get("param_names")
         if strict and ours is not None and theirs is not None:
             _require_names(f"{label}['param_names']", ours, theirs)
         yield from keys
-        index += count
 
 
 def _require_names(label: str, ours: tuple[str, ...], theirs: Any) -> None:
@@ -254,8 +247,7 @@ def _entries_in_order(
         values = saved.get(key, {})
         if not isinstance(values, Mapping):
             raise TypeError(f"{label}: expected a dict, got {type(values).__name__}")
-        name = repr(opt._names[i]) if opt._names else i
-        found.append(_Entries(values, label, f"params[{name}]"))
+        found.append(_Entries(values, label, opt._param_label(i)))
     return found
 
 
@@ -276,8 +268,7 @@ def _known_entries(
     opt: Optimizer, saved: _Entries, rule: str, strict: bool
 ) -> Iterator[tuple[str, Any]]:
     """Yield the arrays among a parameter's entries; None stands for one that isn't there yet."""
-    rules = _core.rules()
-    known = {name for own in opt._rules for name in rules[own][1]} | {"ema"}
+    known = {name for own in opt._rules for name in _STATES[own]} | {"ema"}
     for name, value in saved.values.items():
         if name not in {"step", *known}:
             if strict:
@@ -287,7 +278,7 @@ def _known_entries(
                 )
         elif name != "step" and value is not None:
             yield name, value
-    for name in rules[rule][1]:
+    for name in _STATES[rule]:
         if strict and saved.values and name not in saved.values:
             raise ValueError(f"{saved.label}[{name!r}]: missing, for {saved.param_label}")
 

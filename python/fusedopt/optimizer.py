@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, NoReturn, overload
 
@@ -128,6 +128,19 @@ class Optimizer:
         """
         values = group.values_unasked()
         return (*self._rule(values, group.scheduled), values["ema_decay"])
+
+    def _groups_in_order(self) -> Iterator[tuple[ParamGroup, range, tuple[str, ...] | None]]:
+        """Yield each group, and the numbers and names of its parameters."""
+        first = 0
+        for group in self._groups:
+            indices = range(first, first + len(group["params"]))
+            first = indices.stop
+            names = None if self._names is None else self._names[indices.start : indices.stop]
+            yield group, indices, names
+
+    def _param_label(self, index: int) -> str:
+        """Return what errors call a parameter."""
+        return f"params[{repr(self._names[index]) if self._names else index}]"
 
     def _make_engine(self) -> Engine:
         return _core.Stepper(self._state_files)

@@ -140,9 +140,6 @@ class NumPyEngine:
             if g is not None:
                 g[...] = 0
 
-    def check(self, grads: Grads | None) -> None:
-        self._in_order(grads)
-
     def step(self, grads: Grads | None) -> None:
         self._update_all(self._in_order(grads))
 
