@@ -1,0 +1,147 @@
+"""Builds of the library: one that holds many mutants, and one of a mutant that needs its own."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Mapping
+from pathlib import Path
+
+from instrument import instrumented, lines_of
+from mutants import Mutant
+
+ROOT = Path(__file__).resolve().parents[2]
+
+_HEADER = """#pragma once
+extern "C" int fusedopt_mutant;
+#define FUSEDOPT_IS(number) (fusedopt_mutant == (number))
+#ifndef FUSEDOPT_ISA  // what by_hand.py needs
+#include <mutex>
+#include <optional>
+#endif
+"""
+_CHOICE = """#include "mutant.hpp"
+#include <cstdlib>
+int fusedopt_mutant = 0;
+__attribute__((constructor(101))) static void choose() {  // before anything else is initialized
+  if (const char* number = std::getenv("FUSEDOPT_MUTANT")) fusedopt_mutant = std::atoi(number);
+}
+"""
+# Fast to compile; with checks of indices, as a mutant that reads one too far is wrong. The kernels
+# have flags of their own, and one instruction set will do.
+_FLAGS = "-O0 -w -Wno-narrowing -D_GLIBCXX_ASSERTIONS"
+
+
+_FIRST = "  csrc/kernels/cpu.cpp\n"  # among the sources
+
+
+class BuildError(Exception):
+    """The compiler refused a mutant."""
+
+
+class Build:
+    """A copy of the sources in a folder, and what is built of it."""
+
+    def __init__(self, folder: Path, jobs: int) -> None:
+        self.source, self.binary, self.jobs = folder / "source", folder / "build", jobs
+        if self.source.exists():
+            shutil.rmtree(self.source)
+        shutil.copytree(ROOT / "csrc", self.source / "csrc")
+        lists = (ROOT / "CMakeLists.txt").read_text().replace("-O3", "-O1")
+        assert _FIRST in lists
+        lists = lists.replace(_FIRST, f"  csrc/mutant.cpp\n{_FIRST}")
+        (self.source / "CMakeLists.txt").write_text(lists)
+        (self.source / "csrc" / "mutant.hpp").write_text(_HEADER)
+        (self.source / "csrc" / "mutant.cpp").write_text(_CHOICE)
+
+    def configure(self) -> None:
+        import pybind11
+
+        options = {
+            "CMAKE_BUILD_TYPE": "",
+            "CMAKE_CXX_FLAGS": f"{_FLAGS} -include {self.source}/csrc/mutant.hpp",
+            "pybind11_DIR": pybind11.get_cmake_dir(),
+            "Python_EXECUTABLE": sys.executable,
+            "FUSEDOPT_HAS_avx2": "OFF",
+            "FUSEDOPT_HAS_avx512": "OFF",
+            "SKBUILD_PROJECT_VERSION_FULL": "0.0.0",
+        }
+        if shutil.which("ccache"):
+            options["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
+        command = ["cmake", "-S", str(self.source), "-B", str(self.binary), "-G", "Ninja"]
+        done = subprocess.run(
+            [*command, *(f"-D{name}={value}" for name, value in options.items())],
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode != 0:
+            raise BuildError(done.stdout + done.stderr)
+
+    def compile(self) -> str:
+        """Build all that changed; return what the compiler says where it fails, else nothing."""
+        done = subprocess.run(
+            ["cmake", "--build", str(self.binary), "-j", str(self.jobs), "--", "-k", "0"],
+            capture_output=True,
+            text=True,
+        )
+        return "" if done.returncode == 0 else done.stdout + done.stderr
+
+    def put(self, file: str, text: str) -> None:
+        path = self.source / file
+        if path.read_text() != text:
+            path.write_text(text)
+
+    def library(self) -> Path:
+        return self.binary / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+
+    def with_all(self, mutants: Mapping[int, Mutant]) -> set[int]:
+        """Build the library with these mutants; return the numbers of those that can't be in it."""
+        self.configure()
+        apart: set[int] = set()
+        for _ in range(20):
+            lines: dict[str, dict[int, set[int]]] = {}
+            for file in sorted({mutant.file for mutant in mutants.values()}):
+                inside = {n: m for n, m in mutants.items() if m.file == file and n not in apart}
+                text, homeless = instrumented((ROOT / file).read_text(), inside)
+                apart |= homeless
+                self.put(file, text)
+                lines[file] = dict(lines_of(text))
+            errors = self.compile()
+            if not errors:
+                return apart
+            found = _mutants_in(errors, self.source, lines)
+            if not found - apart:
+                raise BuildError(errors)
+            apart |= found
+        raise BuildError("mutants that don't compile, without end")
+
+
+def _mutants_in(errors: str, source: Path, lines: Mapping[str, Mapping[int, set[int]]]) -> set[int]:
+    """Return the mutants in the lines that the compiler complains about, or points to."""
+    found: set[int] = set()
+    kinds = (r"error:", r"(?:note|required from)")
+    for kind in kinds:
+        for match in re.finditer(rf"^(\S+?):(\d+):\d+:\s+{kind}", errors, re.M):
+            path = Path(match[1])
+            if not path.is_absolute() or not path.is_relative_to(source):
+                path = source / path if (source / path).exists() else path
+            if path.is_relative_to(source):
+                file = str(path.relative_to(source))
+                found |= lines.get(file, {}).get(int(match[2]), set())
+        if found:
+            break
+    return found
+
+
+def package(folder: Path, library: Path) -> Path:
+    """Make a folder from which fusedopt can be imported; return it."""
+    target = folder / "fusedopt"
+    if target.exists():
+        shutil.rmtree(target)
+    ignored = shutil.ignore_patterns("__pycache__")
+    shutil.copytree(ROOT / "python" / "fusedopt", target, ignore=ignored)
+    shutil.copy2(library, target / library.name)
+    return folder

@@ -1,0 +1,124 @@
+"""What is mutated, which tests matter for it, and what is left alone."""
+
+from __future__ import annotations
+
+import re
+from fnmatch import fnmatch
+
+from build import ROOT
+
+#: For each file that is mutated the tests that matter, the likeliest first. The first row that fits
+#: counts.
+_TABLE = """
+csrc/rules/average.hpp               ema functional
+csrc/rules/*                         RULES
+csrc/kernels/arrays.hpp              pipeline stats functional
+csrc/kernels/kernels.cpp             RULES
+csrc/kernels/loop.hpp                RULES sizes
+csrc/engine/arena.*                  state equality memmap flat_views
+csrc/engine/array_scan.*             pipeline stats functional subnormals
+csrc/engine/float_mode.hpp           subnormals pipeline stats
+csrc/engine/measures.*               stats
+csrc/engine/overlap.*                CHECKS functional sizes
+csrc/engine/plan.*                   equality groups pipeline stats ema flat_views subnormals
+csrc/engine/pointer_filter.hpp       CHECKS
+csrc/engine/pool.*                   equality threads pipeline
+csrc/engine/sleeper.hpp              equality threads
+csrc/engine/threads.*                threads config
+csrc/bindings/arrays.*               CHECKS functional memmap state
+csrc/bindings/binding.hpp            repeated_steps bad_input flat_views groups
+csrc/bindings/elsewhere.*            forms ema groups memmap
+csrc/bindings/functional.*           functional
+csrc/bindings/gil.hpp                threads functional
+csrc/bindings/gradients.*            groups bad_input
+csrc/bindings/groups.*               groups bad_input ema schedules
+csrc/bindings/load_state.*           SAVED memmap ema threads
+csrc/bindings/parameters.*           CHECKS flat_views ema
+csrc/bindings/rules.*                hyperparameters functional instruction_sets
+csrc/bindings/state_memory.*         memmap threads
+csrc/bindings/states.*               equality groups pipeline state flat_views ema SAVED
+csrc/bindings/step_mutex.hpp         threads schedules state_dict
+csrc/bindings/step_options.hpp       pipeline
+csrc/bindings/step_with_options.cpp  pipeline stats bad_input memmap
+csrc/bindings/stepper.*              CHECKS flat_views ema equality state forms MORE
+csrc/bindings/writable_memory.*      CHECKS state_dict memmap pipeline
+python/fusedopt/_hyperparameters.py  hyperparameters schedules pipeline
+python/fusedopt/_param_group.py      groups hyperparameters schedules state_dict copies ema
+python/fusedopt/_params.py           groups bad_input
+python/fusedopt/_state_dict.py       state_dict files ema schedules
+python/fusedopt/_files.py            files
+python/fusedopt/_saving.py           files ema
+python/fusedopt/_step_options.py     pipeline stats
+python/fusedopt/optimizer.py         groups MORE state_dict ema copies files
+python/fusedopt/schedules.py         schedules
+python/fusedopt/loss_scaler.py       loss_scaler
+python/fusedopt/adam.py              forms equality hyperparameters
+python/fusedopt/sgd.py               forms equality hyperparameters
+python/fusedopt/rmsprop.py           forms equality hyperparameters
+"""
+_SETS = {
+    "RULES": ["equality", "functional", "forms", "subnormals"],
+    "CHECKS": ["repeated_steps", "bad_input", "groups"],
+    "SAVED": ["state_dict", "files", "copies"],
+    "MORE": ["pipeline", "schedules", "memmap", "threads"],
+}
+
+#: Tests that are about time, or need much of it: what they say is no proof.
+LEFT_OUT = [
+    "tests/test_threads.py::test_threads_of_blas_do_not_hold_up_a_step",
+    "tests/test_threads.py::test_a_step_does_not_wait_for_threads_that_cannot_run",
+    "tests/test_threads.py::test_a_step_does_not_wait_for_cores_that_others_keep_busy",
+    "tests/test_state_dict.py::test_state_is_fast_to_load",
+    "tests/test_files.py::test_a_process_that_is_killed_while_it_saves",
+    "tests/test_sizes.py::test_more_than_2_to_the_31_elements",
+]
+
+#: Mutants that nobody makes: what they change is how long something takes, and nothing else. A
+#: pattern for the file, one for the line, and what the line is about.
+PERFORMANCE = [
+    (r"kernels/loop\.hpp", r"prefetch|worth_|at \+ distance", "what is asked for ahead"),
+    (r"", r"\.reserve\(|reserve_coefficients\(", "room that is made ahead"),
+    (r"engine/pool\.cpp", r"worth_waking|spin_time|last_end_", "whether waking a worker pays"),
+    (r"engine/sleeper\.hpp", r"pause\(\)|yield\(\)|Clock::now|k < 16", "how long a thread spins"),
+    (r"engine/arena\.cpp", r"madvise|2 \* huge_page", "which pages the system gives"),
+    (r"engine/pointer_filter\.hpp", r"64 \* bits_|2 \* bits_|--shift_", "how large a filter is"),
+    (r"engine/plan\.cpp", r"work\.at_once|t\.at_once|at_once = gradients", "what is in the cache"),
+]
+
+# What is glue, or decided when compiling. tests/test_instruction_sets.py holds the first two.
+_NOT_MUTATED = r"kernels/(cpu|dispatch|indices|table)|rules/(list|interface)"
+
+
+def _rows() -> list[tuple[str, list[str]]]:
+    rows = []
+    for line in _TABLE.split("\n"):
+        if line:
+            pattern, *names = line.split()
+            rows.append((pattern, [n for name in names for n in _SETS.get(name, [name])]))
+    return rows
+
+
+TESTS = _rows()
+
+
+def files() -> list[str]:
+    """Return every file that is mutated."""
+    found = []
+    for pattern in ("csrc/**/*.[hc]pp", "python/fusedopt/*.py"):
+        for path in sorted(ROOT.glob(pattern)):
+            file = path.relative_to(ROOT).as_posix()
+            if not re.search(_NOT_MUTATED, file) and any(fnmatch(file, row) for row, _ in TESTS):
+                found.append(file)
+    return found
+
+
+def tests_of(file: str) -> list[str]:
+    """Return the files of tests that matter for a file, the likeliest to find a fault first."""
+    names = next(names for pattern, names in TESTS if fnmatch(file, pattern))
+    paths = [f"tests/test_{name}.py" for name in dict.fromkeys(names)]
+    return [path for path in paths if (ROOT / path).exists()]
+
+
+def is_performance(file: str, line: str) -> bool:
+    """Whether only time depends on a line."""
+    return any(re.search(row[0], file) and re.search(row[1], line) for row in PERFORMANCE)

@@ -1,0 +1,96 @@
+"""One trial: the tests in a process of its own, until one fails, or none comes to an end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np  # what every trial needs, before it branches off
+import pytest
+from build import ROOT
+
+_KEPT = np, pytest
+# To import one of these takes longer than all else that a trial does.
+_NOT_IMPORTED = ("torch", "jax", "keras", "optax", "autograd", "thinc", "sklearn")
+
+
+class _Progress:
+    """Writes down which test runs, so that the one that is under way at the end is known."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def pytest_runtest_logstart(self, nodeid: str, location: Any) -> None:
+        self.path.write_text(nodeid)
+
+
+@dataclass
+class Outcome:
+    """How a trial ended: killed, survived or hung, and at which test."""
+
+    kind: str
+    test: str
+    seconds: float
+
+
+class Trial:
+    """Tests that run in another process."""
+
+    def __init__(
+        self, package: Path, tests: list[str], number: int, scratch: Path, hang: float
+    ) -> None:
+        self.progress, self.log, self.hang = scratch / "test.txt", scratch / "log.txt", hang
+        self.progress.write_text("")
+        self._begin = self._moved = time.monotonic()
+        self._last = ""
+        sys.stdout.flush()
+        self.process = os.fork()
+        if self.process == 0:
+            _run(package, tests, number, self.progress, self.log)
+
+    def poll(self) -> Outcome | None:
+        """Return how it ended, or None while it runs."""
+        now = time.monotonic()
+        test = self.progress.read_text()
+        if test != self._last:
+            self._last, self._moved = test, now
+        ended, status = os.waitpid(self.process, os.WNOHANG)
+        if ended:
+            kind = "survived" if status == 0 else "killed"
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process, signal.SIGKILL)  # what a test has left behind
+            return Outcome(kind, test, now - self._begin)
+        if now - self._moved > self.hang:
+            os.killpg(self.process, signal.SIGKILL)
+            os.waitpid(self.process, 0)
+            return Outcome("hung", test, now - self._begin)
+        return None
+
+
+def _run(package: Path, tests: list[str], number: int, progress: Path, log: Path) -> None:
+    code = 70
+    try:
+        os.setsid()
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        os.environ |= {
+            "FUSEDOPT_MUTANT": str(number),
+            "PYTHONPATH": str(package),
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # they take longer than most tests
+            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+        }
+        sys.path[0] = str(package)
+        sys.modules |= dict.fromkeys(_NOT_IMPORTED)  # type: ignore[arg-type]
+        os.chdir(ROOT)
+        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=short"]
+        code = int(pytest.main([*options, *tests], plugins=[_Progress(progress)]))
+    finally:
+        sys.stdout.flush()
+        os._exit(code)
