@@ -29,12 +29,16 @@ int fusedopt_mutant = 0;
 __attribute__((constructor(101))) static void choose() {  // before anything else is initialized
   if (const char* number = std::getenv("FUSEDOPT_MUTANT")) fusedopt_mutant = std::atoi(number);
 }
+extern "C" __attribute__((visibility("default"))) void fusedopt_choose(int number) {
+  fusedopt_mutant = number;
+}
 """
 # Fast to compile; with checks of indices, as a mutant that reads one too far is wrong. The kernels
 # have flags of their own, and one instruction set will do.
 _FLAGS = "-O0 -w -Wno-narrowing -D_GLIBCXX_ASSERTIONS"
 
 
+LIBRARY = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
 _FIRST = "  csrc/kernels/cpu.cpp\n"  # among the sources
 
 
@@ -95,7 +99,7 @@ class Build:
             path.write_text(text)
 
     def library(self) -> Path:
-        return self.binary / f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
+        return self.binary / LIBRARY
 
     def with_all(self, mutants: Mapping[int, Mutant]) -> set[int]:
         """Build the library with these mutants; return the numbers of those that can't be in it."""

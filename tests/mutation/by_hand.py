@@ -52,7 +52,12 @@ CHANGES: list[tuple[str, str, str, str]] = [
         "state_.store(number * one_job | std::uint64_t(team) << 16, std::memory_order_relaxed);",
         "relaxed",
     ),
-    (_POOL, "const ScopedNoSignals no_signals;", "", "dropped"),
+    (
+        _POOL,
+        "const ScopedNoSignals no_signals;",
+        "std::optional<ScopedNoSignals> no_signals; if (!MUTANT) no_signals.emplace();",
+        "dropped",
+    ),
     (
         _SLEEPER,
         "asleep_ = true;",
@@ -113,6 +118,12 @@ CHANGES: list[tuple[str, str, str, str]] = [
         "if (@b.follows && (distance == last_distance) != b.joined@)",
         "b.joined && distance != last_distance",
         "only what parts is seen",
+    ),
+    (
+        "csrc/bindings/gil.hpp",
+        "    @without_gil(work);@",
+        "MUTANT ? work() : without_gil(work);",
+        "keeps the GIL",
     ),
     ("csrc/bindings/gil.hpp", "while (@finalizing@)", "false", "goes on at the end"),
 ]

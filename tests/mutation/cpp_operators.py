@@ -37,7 +37,7 @@ def _token_changes(tokens: Tokens, file: str) -> Iterator[Mutant]:
     inverted = {k for first, last in conditions.items() for k in _inverted_by(tokens, first, last)}
     for k, token in enumerate(tokens.all):
         line = line_at(tokens.source, token.begin)
-        if k in texts or (_COMPILE_TIME.search(line) and "bool releases_gil" not in line):
+        if k in texts or _COMPILE_TIME.search(line):
             continue
         if k in conditions:
             end = tokens.all[conditions[k]].end
@@ -45,7 +45,7 @@ def _token_changes(tokens: Tokens, file: str) -> Iterator[Mutant]:
         new = None
         if k in inverted:
             continue  # dies wherever "if false" does
-        if token.text in BINARY and token.spaced and not _joins_texts(token.text, line):
+        if token.text in BINARY and token.spaced and not _has_no_opposite(token.text, line):
             new = BINARY[token.text]
         elif token.text in WORDS and tokens[k - 1] not in (".", "="):
             new = WORDS[token.text]
@@ -85,8 +85,10 @@ def _dropped(tokens: Tokens, file: str, first: int, last: int, text: str) -> Mut
     return Mutant(file, line_at(tokens.source, begin), change, begin, end, "")
 
 
-def _joins_texts(operator: str, line: str) -> bool:
-    return operator == "+" and re.search(r"\"|text|to_string", line) is not None
+def _has_no_opposite(operator: str, line: str) -> bool:
+    """Whether an operator stands between texts, or pointers into the same array."""
+    pattern = {"+": r"\"|text|to_string", "-": r"\b(begin|data)\(\)"}.get(operator)
+    return pattern is not None and re.search(pattern, line) is not None
 
 
 def _of_messages(tokens: Tokens) -> Iterator[int]:

@@ -17,7 +17,8 @@ from cpp_operators import begins_statement
 from cpp_tokens import CLOSERS, Tokens
 from mutants import Mutant
 
-_STOPS = {",", ";", "=", "+=", "-=", "*=", "/=", "|=", "&=", "?", ":", "return", "throw", "else"}
+_ASSIGNMENTS = {"=", "+=", "-=", "*=", "/=", "|=", "&="}
+_STOPS = {",", ";", "?", ":", "return", "throw", "else", *_ASSIGNMENTS}
 
 
 @dataclass
@@ -48,26 +49,26 @@ def instrumented(source: str, mutants: Mapping[int, Mutant]) -> tuple[str, set[i
 
 
 def _slot_of(tokens: Tokens, places: Mapping[int, int], mutant: Mutant) -> _Slot | None:
+    """Return the slot that holds a mutant, or None where its change doesn't leave an expression."""
     if mutant.begin not in places:
         return None
-    k = places[mutant.begin]
-    if "MUTANT" in mutant.text:
+    if mutant.change == "statement dropped" or "MUTANT" in mutant.text:
         return _Slot(mutant.begin, mutant.end, is_statement=True)
-    if mutant.change == "statement dropped":
-        return _Slot(mutant.begin, mutant.end, is_statement=True)
-    first = last = k
+    first = last = places[mutant.begin]
     while (step := _leftwards(tokens, first)) is not None:
         first = step
     while (step := _rightwards(tokens, last)) is not None:
         last = step
     begin, end = tokens.all[first].begin, tokens.all[last].end
-    if mutant.end > tokens.all[last + 1].end or (not mutant.text and mutant.end == end):
+    if tokens[last + 1] in _ASSIGNMENTS:  # what is assigned to
+        slot = _assignment(tokens, first, last)
+    elif begins_statement(tokens, first) and tokens[last + 1] == ";":
+        slot = _Slot(begin, tokens.all[last + 1].end, is_statement=True)
+    else:
+        slot = _Slot(begin, end, is_statement=False)
+    if slot is None or mutant.end > slot.end:
         return None
-    if begins_statement(tokens, first) and tokens[last + 1] == ";":
-        return _Slot(begin, tokens.all[last + 1].end, is_statement=True)
-    if tokens[last + 1] in ("=", "+=", "-=", "|=", "&="):  # what is assigned to
-        return _assignment(tokens, first, last)
-    return _Slot(begin, end, is_statement=False)
+    return slot if mutant.text or (mutant.begin, mutant.end) != (begin, end) else None
 
 
 def _assignment(tokens: Tokens, first: int, last: int) -> _Slot | None:
@@ -122,24 +123,28 @@ def _render(source: str, begin: int, end: int, slots: list[_Slot]) -> str:
 
 
 def _choice(source: str, slot: _Slot) -> str:
+    original = _render(source, slot.begin, slot.end, slot.inner)
+    mutants = []
     for number, mutant in slot.mutants:
         if "MUTANT" in mutant.text:
-            assert len(slot.mutants) == 1, mutant.name
-            return mutant.text.replace("MUTANT", f"FUSEDOPT_IS({number})")
-    original = _render(source, slot.begin, slot.end, slot.inner)
+            original = mutant.text.replace("MUTANT", f"FUSEDOPT_IS({number})")
+        else:
+            mutants.append((number, mutant))
+    if not mutants:
+        return original
     if not slot.is_statement:
         # Pointers and the like become what they are taken for.
-        is_condition = any(m.change.endswith(("false", "dropped")) for _, m in slot.mutants)
+        is_condition = any(m.change.endswith(("false", "dropped")) for _, m in mutants)
         kind = "bool" if is_condition else ""
         text = f"{kind}({original})"
-        for number, mutant in reversed(slot.mutants):
+        for number, mutant in reversed(mutants):
             text = f"FUSEDOPT_IS({number}) ? {kind}({_changed(source, slot, mutant)}) : {text}"
         return f"({text})"
     if original.startswith(("return", "continue", "break")):
-        numbers = " || ".join(f"FUSEDOPT_IS({number})" for number, _ in slot.mutants)
+        numbers = " || ".join(f"FUSEDOPT_IS({number})" for number, _ in mutants)
         return f"{{ if (!({numbers})) {original} }}"
     text = _as_void(original)
-    for number, mutant in reversed(slot.mutants):
+    for number, mutant in reversed(mutants):
         text = f"FUSEDOPT_IS({number}) ? {_as_void(_changed(source, slot, mutant))} : {text}"
     return f"({text});"
 

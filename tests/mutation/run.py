@@ -33,9 +33,10 @@ import by_hand
 import cpp_operators
 import lists
 import python_operators
-from build import ROOT, Build, BuildError, package
+from build import LIBRARY, ROOT, Build, BuildError, package
+from loop import outcomes
 from mutants import Mutant
-from targets import LEFT_OUT, files, is_performance, tests_of
+from targets import AT_START, LEFT_OUT, files, is_performance, tests_of
 from trial import Outcome, Trial
 
 
@@ -48,6 +49,11 @@ def all_mutants() -> list[Mutant]:
         found += [m for m in kind.mutants_of(file, source) if not is_performance(file, m.line)]
         found += by_hand.mutants_of(file, source)
     return found
+
+
+def _all_tests(*files: str) -> list[str]:
+    tests = dict.fromkeys(test for file in files for test in tests_of(file))
+    return [*tests, *(f"--deselect={test}" for test in LEFT_OUT)]
 
 
 @dataclass
@@ -74,13 +80,12 @@ class Run:
         left = f"{len(self.results)}: {outcome.kind:9} {outcome.seconds:5.1f} s  {mutant.name}"
         print(left + (f"  ({outcome.test})" if outcome.test else ""), flush=True)
 
-    def tests(self, mutant: Mutant) -> list[str]:
-        before = self.results.get(mutant.name, {}).get("test", "")
-        first = [str(before)] if before else []
-        first += [test for test, _ in self.killers[mutant.file].most_common(4)]
-        left_out = [f"--deselect={test}" for test in LEFT_OUT]
-        exists = [t for t in dict.fromkeys(first) if (ROOT / t.partition("::")[0]).exists()]
-        return [*exists, *tests_of(mutant.file), *left_out]
+    def stages(self, mutant: Mutant) -> list[list[str]]:
+        """Return the tests for a mutant: first those that found others in its file."""
+        before = str(self.results.get(mutant.name, {}).get("test", ""))
+        killers = [before, *(test for test, _ in self.killers[mutant.file].most_common(5))]
+        first = [t for t in dict.fromkeys(killers) if t and (ROOT / t.partition("::")[0]).exists()]
+        return [*([first] if first else []), _all_tests(mutant.file)]
 
     def try_all(self, jobs: list[tuple[Mutant, int, Path]]) -> None:
         """Run the trials of mutants, each with its number and the package that it is in."""
@@ -94,7 +99,7 @@ class Run:
                 scratch = free.pop()
                 if mutant.file.endswith(".py"):
                     where = self._python_package(mutant, where, scratch)
-                trial = Trial(where, self.tests(mutant), number, scratch, self.options.hang)
+                trial = Trial(where, self.stages(mutant), number, scratch, self.options.hang)
                 running[scratch] = mutant, trial
             for scratch, (mutant, trial) in list(running.items()):
                 if outcome := trial.poll():
@@ -102,6 +107,16 @@ class Run:
                     del running[scratch]
                     free.append(scratch)
             time.sleep(0.02)
+
+    def try_branches(self, mutants: dict[int, Mutant], where: Path) -> None:
+        """Run the trials of mutants that a loaded library can be told to be, file by file."""
+        for file in dict.fromkeys(m.file for m in mutants.values()):
+            numbers = [n for n, m in mutants.items() if m.file == file]
+            tests = _all_tests(file)
+            how = {"jobs": self.options.jobs, "hang": self.options.hang}
+            scratch = self.folder / "branches"
+            for number, *outcome in outcomes(where, LIBRARY, tests, numbers, scratch, **how):
+                self.remember(mutants[number], Outcome(*outcome))
 
     def _python_package(self, mutant: Mutant, original: Path, scratch: Path) -> Path:
         where = scratch / "package"
@@ -136,7 +151,9 @@ def run(options: argparse.Namespace, chosen: list[Mutant], folder: Path) -> Run:
     )
     _require_passing(this, todo, original)
     this.try_all([(m, 0, original) for m in todo if m.file.endswith(".py")])
-    this.try_all([(m, n, original) for n, m in native.items() if n not in apart])
+    here = {n: m for n, m in native.items() if n not in apart}
+    this.try_all([(m, n, original) for n, m in here.items() if m.file in AT_START])
+    this.try_branches({n: m for n, m in here.items() if m.file not in AT_START}, original)
     if apart:
         _try_apart(this, [native[n] for n in sorted(apart)])
     return this
@@ -144,13 +161,11 @@ def run(options: argparse.Namespace, chosen: list[Mutant], folder: Path) -> Run:
 
 def _require_passing(this: Run, todo: list[Mutant], original: Path) -> None:
     """Exit unless the tests pass without a mutant."""
-    tests = list(dict.fromkeys(test for m in todo for test in tests_of(m.file)))
-    if not tests or this.options.no_baseline:
+    if not todo or this.options.no_baseline:
         return
     scratch = this.folder / "baseline"
     scratch.mkdir(exist_ok=True)
-    tests += [f"--deselect={test}" for test in LEFT_OUT]
-    trial = Trial(original, tests, 0, scratch, 600)
+    trial = Trial(original, [_all_tests(*(m.file for m in todo))], 0, scratch, 600)
     while not (outcome := trial.poll()):
         time.sleep(0.1)
     if outcome.kind != "survived":

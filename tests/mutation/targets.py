@@ -13,7 +13,6 @@ _TABLE = """
 csrc/rules/average.hpp               ema functional
 csrc/rules/*                         RULES
 csrc/kernels/arrays.hpp              pipeline stats functional
-csrc/kernels/kernels.cpp             RULES
 csrc/kernels/loop.hpp                RULES sizes
 csrc/engine/arena.*                  state equality memmap flat_views
 csrc/engine/array_scan.*             pipeline stats functional subnormals
@@ -56,6 +55,8 @@ python/fusedopt/adam.py              forms equality hyperparameters
 python/fusedopt/sgd.py               forms equality hyperparameters
 python/fusedopt/rmsprop.py           forms equality hyperparameters
 """
+#: Where mutants matter when the library is loaded: each needs a process from its start.
+AT_START = ("csrc/engine/threads.cpp", "csrc/bindings/rules.cpp")
 _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
@@ -86,7 +87,7 @@ PERFORMANCE = [
 ]
 
 # What is glue, or decided when compiling. tests/test_instruction_sets.py holds the first two.
-_NOT_MUTATED = r"kernels/(cpu|dispatch|indices|table)|rules/(list|interface)"
+_NOT_MUTATED = r"kernels/(cpu|dispatch|indices|table|kernels)|rules/(list|interface)"
 
 
 def _rows() -> list[tuple[str, list[str]]]:

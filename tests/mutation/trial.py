@@ -16,6 +16,7 @@ import pytest
 from build import ROOT
 
 _KEPT = np, pytest
+OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=short"]
 # To import one of these takes longer than all else that a trial does.
 _NOT_IMPORTED = ("torch", "jax", "keras", "optax", "autograd", "thinc", "sklearn")
 
@@ -40,10 +41,10 @@ class Outcome:
 
 
 class Trial:
-    """Tests that run in another process."""
+    """Tests that run in another process, those of one stage after those of the one before."""
 
     def __init__(
-        self, package: Path, tests: list[str], number: int, scratch: Path, hang: float
+        self, package: Path, stages: list[list[str]], number: int, scratch: Path, hang: float
     ) -> None:
         self.progress, self.log, self.hang = scratch / "test.txt", scratch / "log.txt", hang
         self.progress.write_text("")
@@ -52,7 +53,7 @@ class Trial:
         sys.stdout.flush()
         self.process = os.fork()
         if self.process == 0:
-            _run(package, tests, number, self.progress, self.log)
+            _run(package, stages, number, self.progress, self.log)
 
     def poll(self) -> Outcome | None:
         """Return how it ended, or None while it runs."""
@@ -73,24 +74,31 @@ class Trial:
         return None
 
 
-def _run(package: Path, tests: list[str], number: int, progress: Path, log: Path) -> None:
+def prepare(package: Path, number: int, log: Path) -> None:
+    """Make this process one in which the tests of a package can run."""
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    os.environ |= {
+        "FUSEDOPT_MUTANT": str(number),
+        "PYTHONPATH": str(package),
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # they take longer than most tests
+        "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
+    }
+    sys.path[0] = str(package)
+    sys.modules |= dict.fromkeys(_NOT_IMPORTED)  # type: ignore[arg-type]
+    os.chdir(ROOT)
+
+
+def _run(package: Path, stages: list[list[str]], number: int, progress: Path, log: Path) -> None:
     code = 70
     try:
         os.setsid()
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-        os.dup2(output, 1)
-        os.dup2(output, 2)
-        os.environ |= {
-            "FUSEDOPT_MUTANT": str(number),
-            "PYTHONPATH": str(package),
-            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # they take longer than most tests
-            "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "2"),
-        }
-        sys.path[0] = str(package)
-        sys.modules |= dict.fromkeys(_NOT_IMPORTED)  # type: ignore[arg-type]
-        os.chdir(ROOT)
-        options = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=short"]
-        code = int(pytest.main([*options, *tests], plugins=[_Progress(progress)]))
+        prepare(package, number, log)
+        for tests in stages:
+            code = int(pytest.main([*OPTIONS, *tests], plugins=[_Progress(progress)]))
+            if code != 0:
+                break
     finally:
         sys.stdout.flush()
         os._exit(code)
