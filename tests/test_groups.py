@@ -1,5 +1,6 @@
 """Contract: parameters in groups, under names, with gradients given or bound."""
 
+import gc
 import inspect
 import sys
 import threading
@@ -617,3 +618,19 @@ def test_what_a_refused_group_had_is_free_for_others() -> None:
     bound.add_param_group({"params": [q]}, grads=[np.ones(3)])
     bound.step()
     assert (q == 0.5).all()
+
+
+def test_step_counts_outlive_an_optimizer_that_refused_a_group() -> None:
+    """They keep the memory alive that they lie in, not that of counts which never were."""
+    opt = fusedopt.SGD([np.ones(3)], lr=0.5, grads=[np.ones(3)])
+    for _ in range(3):
+        opt.step()
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"^grads\[1\]: expected shape"):
+            opt.add_param_group({"params": [np.ones(2)]}, grads=[np.ones(4)])
+    counts = opt.step_counts
+    del opt
+    gc.collect()
+    filler = [np.ones(1) for _ in range(100)]
+    assert list(counts) == [3]
+    assert len(filler) == 100

@@ -74,6 +74,7 @@ COURSES = [
     ["aba", "aba", "aaa", "aaa"],
     ["abb", "abb", "aab", "aaa", "baa", "bbb"],
     ["aaa", "a-b", "aa-", "-aa", "aaa"],
+    ["abb", "abb", "aba", "abb", "aab", "cab", "cac", "caa", "cac"],
 ]
 
 
