@@ -29,6 +29,8 @@ class StateFiles:
         mapped, it has no name any more: its room on the disk is free when the arrays are, or the
         process ends, however it does.
         """
+        if size == 0:  # which no file can be mapped with
+            return np.empty(0, np.uint8)
         descriptor, name = tempfile.mkstemp(prefix="fusedopt-", suffix=".state", dir=self.folder)
         try:
             if hasattr(os, "posix_fallocate"):
