@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import math
 import os
-import secrets
 from collections.abc import Callable, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from . import _safetensors
+from ._replacing import replacing, require_file
 from ._types import Array
 
 VERSION = 1
@@ -23,36 +24,29 @@ _AT_ONCE = 1 << 24  # bytes that are hashed or read
 
 
 def write(path: Path, arrays: Mapping[str, Array], header: Mapping[str, Any]) -> None:
-    """Write a file in the place of what was there, at once.
+    """Write a file in the place of what was there, at once: see `replacing`.
 
-    It is written beside, brought to the disk and then renamed: whenever the process or the machine
-    stops, the old file is there, or the new one.
+    The arrays are of float32 or float64.
     """
-    try:
-        from safetensors import SafetensorError
-        from safetensors.numpy import save_file
-    except ImportError:
-        raise ImportError("save() needs safetensors: pip install 'fusedopt[safetensors]'") from None
     text = json.dumps({"version": VERSION, **header})
+    ordered = _safetensors.in_order(arrays)
     metadata = {"fusedopt": text, "sha256": _digest(text, arrays)}
-    path = Path(os.path.realpath(path))  # what a link points to
-    beside = path.with_name(f".fusedopt-{os.getpid()}-{secrets.token_hex(4)}.tmp")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(errno.ENOENT, "There is no such folder", str(path.parent))
-    with open(beside, "xb") as file:
-        permissions = os.stat(path if path.exists() else file.fileno()).st_mode
     try:
-        save_file(dict(arrays), beside, metadata)
-        # Newer versions of safetensors put a file there that only its owner can read.
-        os.chmod(beside, permissions)
-        with open(beside, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-    except SafetensorError as error:
+        index = _safetensors.index_of(ordered, metadata)
+    except ValueError as error:
         raise ValueError(f"{path}: can't be written: {error}") from None
-    finally:
-        beside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
+    with replacing(path) as file:
+        _write_all(file, len(index).to_bytes(8, "little"))
+        _write_all(file, index)
+        for _, array in ordered:
+            _write_all(file, _safetensors.bytes_of(array).data)
+
+
+def _write_all(file: FileIO, content: bytes | memoryview) -> None:
+    """Write what may be more than one call takes."""
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]
 
 
 def read(
@@ -68,7 +62,8 @@ def read(
     ValueError
         If the file is damaged, or not one of ours.
     """
-    with open(path, "rb") as file:
+    with open(path, "rb", opener=_open_without_waiting) as file:
+        require_file(path, os.fstat(file.fileno()).st_mode)
         try:
             size = int.from_bytes(file.read(8), "little")
             length = os.fstat(file.fileno()).st_size - 8 - size
@@ -93,6 +88,11 @@ def read(
         raise ValueError(f"{path}: damaged: its content doesn't fit its checksum")
     header: dict[str, Any] = json.loads(metadata["fusedopt"])
     return arrays, header
+
+
+def _open_without_waiting(path: str, flags: int) -> int:
+    """Open a file, or a pipe without waiting for its other end."""
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 class _WrongVersionError(ValueError):
@@ -129,18 +129,7 @@ def _digest(text: str, arrays: Mapping[str, Array]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
-        content = array.reshape(-1).view(np.uint8)
+        content = _safetensors.bytes_of(array)
         for at in range(0, content.size, _AT_ONCE):
             digest.update(content[at : at + _AT_ONCE].data)
     return digest.hexdigest()
-
-
-def _sync_folder(folder: Path) -> None:
-    """Bring a rename to the disk, where a folder can be opened."""
-    if os.name == "nt":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
