@@ -142,15 +142,12 @@ def test_arrays_of_another_order_of_bytes(tmp_path: Path) -> None:
     arrays = {"a": np.array([[1.5, 2], [3, -4]]), "b": np.array([5.5, 6], np.float32)}
     foreign = {name: array.astype(array.dtype.newbyteorder()) for name, array in arrays.items()}
     for name, content in (("here", arrays), ("there", foreign)):
-        _files.write(tmp_path / name, content, HEADER)
+        _files.write(tmp_path / name, content, _files.to_text({}))
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
     read, _ = _files.read(tmp_path / "there", lambda size: np.empty(size, np.uint8))
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype
         np.testing.assert_array_equal(read[name], array)
-
-
-HEADER: dict[str, Any] = {}
 
 
 def test_any_damage_is_found(tmp_path: Path) -> None:
@@ -206,14 +203,14 @@ def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     saved(path, params=True)
-    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"w": np.zeros((3, 4)), "b": np.zeros(3)}, TypeError, "expected dtype float64, as params"),
-        ({"w": np.zeros((3, 4), "f"), "c": np.zeros(3)}, ValueError, "expected 'c', got 'b'"),
-        ({"w": np.zeros((4, 3), "f"), "b": np.zeros(3)}, ValueError, r"expected shape \(4, 3\)"),
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"w": np.zeros((3, 4)), "b": np.zeros(3)}, "expected dtype float64, as params"),
+        ({"w": np.zeros((3, 4), "f"), "c": np.zeros(3)}, "expected 'c', got 'b'"),
+        ({"w": np.zeros((4, 3), "f"), "b": np.zeros(3)}, r"expected shape \(4, 3\)"),
     ]
-    for params, error, text in wrong:
+    for params, text in wrong:
         opt = fusedopt.AdamW(params)
-        with pytest.raises(error, match=f"^{path}: .*{text}"):
+        with pytest.raises(ValueError, match=f"^{path}: .*{text}"):
             opt.load(path)
         assert dict(opt.state["w"]) == {}
         assert not params["w"].any()
@@ -224,8 +221,8 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     assert dict(opt.state["w"]) == {}
     # No state is needed for the shape to be wrong.
     fusedopt.SGD([np.ones(3)]).save(path, params=True)
-    for array, error in ((np.zeros(4), ValueError), (np.zeros(3, np.float32), TypeError)):
-        with pytest.raises(error, match=r"params\[0\]: the optimizer's is"):
+    for array in (np.zeros(4), np.zeros(3, np.float32)):
+        with pytest.raises(ValueError, match=r"params\[0\]: the optimizer's is"):
             fusedopt.SGD([array]).load(path)
 
 

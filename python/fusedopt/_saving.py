@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
-from ._hyperparameters import in_kind
-from ._state_dict import load, read_state_dict, to_state_dict
+from ._saved import require_header, sorted_out
+from ._state_dict import Loaded, load, read_state_dict, to_state_dict
 from ._types import Array
 
 if TYPE_CHECKING:
@@ -25,41 +25,45 @@ def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: A
     with opt._engine.held():
         state = to_state_dict(opt)
         arrays: dict[str, Array] = {}
-        entries: dict[int, dict[str, Any]] = {}
+        entries: dict[str, dict[str, Any]] = {}
         for i, values in state["state"].items():
-            entries[i] = {}
+            entries[str(i)] = {}
             for name, value in values.items():
                 if isinstance(value, np.ndarray):
                     arrays[f"state.{i}.{name}"] = value
                 else:
-                    entries[i][name] = value
+                    entries[str(i)][name] = value
         if params:
             for i, param in enumerate(_params_of(opt)):
                 arrays[f"params.{i}"] = np.asarray(param)
         header = {**state, "state": entries, "params": params, "extra": extra}
-        _files.write(file, arrays, header)
+        _files.write(file, arrays, _files.to_text(header))
 
 
 def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> Any:
     """Read what `save` wrote; return the extra data."""
     arrays, header = _files.read(_as_path(path), opt._state_files or _in_memory)
-    states: dict[int, dict[str, Any]] = {int(i): dict(v) for i, v in header["state"].items()}
-    saved: dict[int, Array] = {}
-    for key, array in arrays.items():
-        kind, _, rest = key.partition(".")
-        index, _, name = rest.partition(".")
-        if kind == "params":
-            saved[int(index)] = array
-        else:
-            states[int(index)][name] = array
     with opt._engine.held():
         try:
-            loaded = read_state_dict(opt, {**header, "state": states}, strict=strict)
-            params = _fitting(opt, saved) if header["params"] else None
+            loaded, params = _read(opt, arrays, header, strict=strict)
         except (TypeError, ValueError) as error:
-            raise in_kind(error, f"{os.fspath(path)}: {error}") from None
+            # Whatever is wrong with it is what a file says.
+            raise ValueError(f"{os.fspath(path)}: {error}") from None
         load(opt, loaded, params)
     return header["extra"]
+
+
+def _read(
+    opt: Optimizer, arrays: Mapping[str, Array], header: dict[str, Any], *, strict: bool
+) -> tuple[Loaded, list[Array] | None]:
+    """Return what a file's content means for an optimizer, or raise TypeError or ValueError."""
+    try:
+        require_header(header, strict=strict)
+        states, saved = sorted_out(arrays, header, strict=strict)
+        loaded = read_state_dict(opt, {**header, "state": states}, strict=strict)
+        return loaded, _fitting(opt, saved, strict) if header["params"] else None
+    except RecursionError:
+        raise ValueError("its header is nested too deep") from None
 
 
 def _as_path(path: str | os.PathLike[str]) -> Path:
@@ -78,11 +82,13 @@ def _params_of(opt: Optimizer) -> list[Array]:
     return [param for group in opt._groups for param in group["params"]]
 
 
-def _fitting(opt: Optimizer, saved: Mapping[int, Array]) -> list[Array]:
+def _fitting(opt: Optimizer, saved: Mapping[int, Array], strict: bool) -> list[Array]:
     """Return saved parameters, or raise where one can't take the place of the optimizer's."""
     own = _params_of(opt)
     for i, param in enumerate(own):
         label = opt._param_label(i)
+        if i not in saved:
+            raise ValueError(f"{label}: missing")
         if saved[i].dtype != param.dtype:
             raise TypeError(
                 f"{label}: the optimizer's is {param.dtype}, the saved one {saved[i].dtype}"
@@ -92,6 +98,8 @@ def _fitting(opt: Optimizer, saved: Mapping[int, Array]) -> list[Array]:
                 f"{label}: the optimizer's is of shape {param.shape}, the saved one of "
                 f"{saved[i].shape}"
             )
+    if strict and len(saved) > len(own):
+        raise ValueError(f"params[{max(saved)}]: the optimizer has {len(own)} parameters")
     return [saved[i] for i in range(len(own))]
 
 
