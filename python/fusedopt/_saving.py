@@ -17,6 +17,8 @@ from ._types import Array
 if TYPE_CHECKING:
     from .optimizer import Optimizer
 
+_MOST_DEPTH = 100  # of extra data: reading may begin deep in a program's own recursion
+
 
 def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: Any) -> None:
     """Write an optimizer's state, and the parameters if wanted, to a file."""
@@ -37,7 +39,28 @@ def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: A
             for i, param in enumerate(_params_of(opt)):
                 arrays[f"params.{i}"] = np.asarray(param)
         header = {**state, "state": entries, "params": params, "extra": extra}
-        _files.write(file, arrays, _files.to_text(header))
+        text = _readable(opt, arrays, header)
+        _files.write(file, arrays, text)
+
+
+def _readable(opt: Optimizer, arrays: Mapping[str, Array], header: Mapping[str, Any]) -> str:
+    """Return a header as it stands in a file, or raise where `load_file` couldn't take it.
+
+    Nothing else finds what was assigned since the last step, and done to arrays in place.
+    """
+    try:
+        for i, param in enumerate(_params_of(opt)):
+            if param.dtype not in (np.float32, np.float64):
+                raise ValueError(f"{opt._param_label(i)}: it has become an array of {param.dtype}")
+        text = _files.to_text(header)
+        loaded, _ = _read(opt, arrays, _files.from_text(text), strict=True)
+        for k, rule in enumerate(loaded.rules):
+            # The engine knows what a number may be in the dtypes of a group's parameters.
+            opt._groups[k]._changed = opt._engine.changed = True  # the next step asks schedules
+            opt._engine.configure(k, rule)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"save(): no file, as none could load it: {error}") from None
+    return text
 
 
 def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> Any:
@@ -103,14 +126,16 @@ def _fitting(opt: Optimizer, saved: Mapping[int, Array], strict: bool) -> list[A
     return [saved[i] for i in range(len(own))]
 
 
-def _require_plain(label: str, value: Any) -> None:
+def _require_plain(label: str, value: Any, depth: int = 0) -> None:
     """Raise unless JSON gives back what it is given."""
+    if depth > _MOST_DEPTH:
+        raise ValueError(f"extra: expected plain data, nested {_MOST_DEPTH} deep at most")
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         for key, item in value.items():
-            _require_plain(f"{label}[{key!r}]", item)
+            _require_plain(f"{label}[{key!r}]", item, depth + 1)
     elif isinstance(value, list):
         for k, item in enumerate(value):
-            _require_plain(f"{label}[{k}]", item)
+            _require_plain(f"{label}[{k}]", item, depth + 1)
     elif value is not None and not isinstance(value, str | int | float):
         what = "a dict with other keys" if isinstance(value, dict) else str(type(value))
         raise TypeError(
