@@ -112,6 +112,22 @@ def test_extra_data_that_is_nested_too_deep(tmp_path: Path) -> None:
     assert momentum().load(tmp_path / "file") == nested(100)
 
 
+def test_a_schedule_that_is_nested_too_deep(tmp_path: Path) -> None:
+    opt = momentum()
+    opt.save(tmp_path / "file", extra="old")
+    lr: Any = 0.1
+    for _ in range(101):
+        lr = schedules.warmup(lr, 1)
+    opt.param_groups[0]["lr"] = lr
+    with pytest.raises(ValueError, match=r"^save\(\): no file, .*: header: nested more than 100"):
+        opt.save(tmp_path / "file")
+    assert momentum().load(tmp_path / "file") == "old"
+    opt.param_groups[0]["lr"] = lr.schedule.schedule.schedule.schedule
+    opt.save(tmp_path / "file")
+    opt.load(tmp_path / "file")
+    assert opt.param_groups[0]["lr"] == lr.schedule.schedule.schedule.schedule
+
+
 def test_extra_data_of_kinds_that_are_plain(tmp_path: Path) -> None:
     class Colour(enum.IntEnum):
         RED = 3

@@ -7,6 +7,10 @@ from typing import Any
 
 from ._types import Array
 
+#: How deep extra data may be nested, and a schedule: whoever copies, compares or prints it may be
+#: deep in a recursion of its own.
+MOST_DEPTH = 100
+
 _KINDS: dict[str, type] = {
     "state": dict,
     "param_groups": list,
@@ -21,6 +25,8 @@ def require_header(header: dict[str, Any], *, strict: bool) -> None:
 
     What state and hyperparameters mean for an optimizer is looked at later.
     """
+    if _is_deeper(header, MOST_DEPTH + 2):
+        raise ValueError(f"header: nested more than {MOST_DEPTH} deep")
     for key in (*_KINDS, "extra"):
         if key not in header:
             raise ValueError(f"header[{key!r}]: missing")
@@ -34,6 +40,19 @@ def require_header(header: dict[str, Any], *, strict: bool) -> None:
         _require_group(f"header['param_groups'][{k}]", group)
     for key, values in header["state"].items():
         _require_entries(f"header['state'][{key!r}]", key, values)
+
+
+def _is_deeper(value: Any, depth: int) -> bool:
+    """Return whether dicts and lists lie more than so deep in each other."""
+    inside = [value]
+    for _ in range(depth):
+        inside = [
+            item
+            for outer in inside
+            if isinstance(outer, dict | list)
+            for item in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(inside)
 
 
 def _require_group(label: str, group: Any) -> None:

@@ -10,14 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _files
-from ._saved import require_header, sorted_out
+from ._saved import MOST_DEPTH, require_header, sorted_out
 from ._state_dict import Loaded, load, read_state_dict, to_state_dict
 from ._types import Array
 
 if TYPE_CHECKING:
     from .optimizer import Optimizer
-
-_MOST_DEPTH = 100  # of extra data: reading may begin deep in a program's own recursion
 
 
 def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: Any) -> None:
@@ -128,8 +126,8 @@ def _fitting(opt: Optimizer, saved: Mapping[int, Array], strict: bool) -> list[A
 
 def _require_plain(label: str, value: Any, depth: int = 0) -> None:
     """Raise unless JSON gives back what it is given."""
-    if depth > _MOST_DEPTH:
-        raise ValueError(f"extra: expected plain data, nested {_MOST_DEPTH} deep at most")
+    if depth > MOST_DEPTH:
+        raise ValueError(f"extra: expected plain data, nested {MOST_DEPTH} deep at most")
     if isinstance(value, dict) and all(isinstance(key, str) for key in value):
         for key, item in value.items():
             _require_plain(f"{label}[{key!r}]", item, depth + 1)
