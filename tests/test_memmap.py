@@ -134,19 +134,27 @@ def test_state_of_no_bytes_needs_no_file(tmp_path: Path) -> None:
     assert StateFiles(tmp_path / "state")(0).size == 0
 
 
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
 def test_state_in_files_is_for_its_owner_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By its permissions, and because what is mapped is the file that was made."""
+    (tmp_path / "theirs").write_bytes(b"theirs")
     modes = []
-    close = os.close
 
-    def spy(descriptor: int) -> None:
-        modes.append(stat.S_IMODE(os.fstat(descriptor).st_mode))
-        close(descriptor)
+    def allocate(descriptor: int, *size: int) -> None:
+        (path,) = (tmp_path / "state").iterdir()
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        os.ftruncate(descriptor, size[-1])
+        # Whoever can write to the folder gives the name to another file.
+        path.unlink()
+        path.symlink_to(tmp_path / "theirs")
 
-    monkeypatch.setattr(os, "close", spy)
-    StateFiles(tmp_path / "state")(5)
-    assert modes == [0o600] or os.name == "nt"
+    name = "posix_fallocate" if hasattr(os, "posix_fallocate") else "truncate"
+    monkeypatch.setattr(os, name, allocate)
+    StateFiles(tmp_path / "state")(5)[...] = 7
+    assert modes == [0o600]
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
 
 
 def test_a_full_disk_is_an_error_of_that_number(

@@ -33,15 +33,16 @@ class StateFiles:
             return np.empty(0, np.uint8)
         descriptor, name = tempfile.mkstemp(prefix="fusedopt-", suffix=".state", dir=self.folder)
         try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(descriptor, 0, size)
-            else:
-                os.truncate(descriptor, size)
-            return np.memmap(name, np.uint8, mode="r+", shape=(size,))
+            # The file that was made, and not whatever has its name by now.
+            with open(descriptor, "r+b") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(descriptor, 0, size)
+                else:
+                    os.truncate(descriptor, size)
+                return np.memmap(file, np.uint8, mode="r+", shape=(size,))
         except OSError as error:
             text = f"state_dir: no room for {size} bytes in {self.folder}: {error.strerror}"
             raise OSError(error.errno, text) from None
         finally:
-            os.close(descriptor)
             if os.name != "nt":
                 os.unlink(name)
