@@ -54,7 +54,7 @@ class Machine(StepRules):
         before = group["lr"]
         assign(opt, k, "lr", 3.5e38)
         grads, _ = self.pair.draw_gradients(rng)
-        self.pair.refused(lambda opt: opt.step(*self.pair.argument_of(grads, False)), grads)
+        self.pair.refused(lambda opt: opt.step(*self.pair.argument_of(grads)), grads)
         assign(opt, k, "lr", before)
         COUNTS["hyperparameter too large for float32"] += 1
 
@@ -194,9 +194,7 @@ class Machine(StepRules):
             rng = np.random.default_rng(seed)
             grads, other = pair.draw_gradients(rng)
             forbidden = [
-                lambda opt: opt.step(
-                    *pair.argument_of(grads if opt is pair.ours else other, False)
-                ),
+                lambda opt: opt.step(*pair.argument_of(grads if opt is pair.ours else other)),
                 lambda opt: opt.state_dict(),
                 lambda opt: opt.load_state_dict({"state": {}, "param_groups": []}),
                 lambda opt: copy.deepcopy(opt),

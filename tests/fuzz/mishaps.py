@@ -155,13 +155,24 @@ def _in_place(change: Callable[[Any], None], p: Any) -> None:
         change(p)
 
 
-def move(p: Any) -> bool:
-    """Have an array's memory elsewhere, its content as it was; False where it isn't its own."""
+def move(p: Any) -> range:
+    """Have an array's memory elsewhere, its content as it was; return the addresses of the old.
+
+    None of them where it isn't its own memory, or didn't move.
+    """
+    old = range(p.ctypes.data, p.ctypes.data + p.nbytes)
     if not p.flags.owndata:
-        return False
+        return range(0)
     values, shape = p.copy(), p.shape
     p.resize(p.size + 4096, refcheck=False)
-    kept = np.ones(shape, p.dtype)  # where it was, perhaps
     p.resize(shape, refcheck=False)
     p[...] = values
-    return kept is not None
+    return range(0) if p.ctypes.data in old else old
+
+
+def like(p: Any, places: list[range]) -> Any:
+    """Return an array like another; if it can be had, where something has been before."""
+    tried = [np.empty_like(p)]
+    while len(tried) < 8 and not any(tried[-1].ctypes.data in place for place in places):
+        tried.append(np.empty_like(p))
+    return tried[-1]

@@ -2,7 +2,9 @@
 
 import copy
 import pickle
+from collections import UserList
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -115,25 +117,25 @@ class Pair:
                 theirs[...] = g
         return self.bound, self.their_bound
 
-    def argument_of(self, grads: list[Any], as_dict: bool) -> list[Any]:
-        """Return the positional arguments of a step."""
+    def argument_of(self, grads: list[Any], form: int = 0) -> list[Any]:
+        """Return the positional arguments of a step, in one of the forms that there are."""
         if self.bound is not None:
             return []
-        if as_dict and self.named:
-            names = list(self.ours.state)
-            return [dict(zip(names, grads, strict=True))] if names else [grads]
-        return [grads]
+        if form > 2 and self.named:
+            named = dict(zip(self.ours.state, grads, strict=True))
+            return [named if form == 3 else MappingProxyType(named)]
+        return [grads if form == 0 else tuple(grads) if form == 1 else UserList(grads)]
 
     def step(self, rng: np.random.Generator, options: dict[str, Any]) -> str:
         """Take a step; return what became of it."""
         grads, theirs = self.draw_gradients(rng)
-        as_dict = bool(rng.integers(2))
+        form = int(rng.integers(5))
         if options.get("zero_grads") and not all_writeable_and_apart(grads):
-            self.refused(lambda opt: opt.step(*self.argument_of(grads, as_dict), **options), grads)
+            self.refused(lambda opt: opt.step(*self.argument_of(grads, form), **options), grads)
             options = {k: v for k, v in options.items() if k != "zero_grads"}
         got, expected, failed = self.both(
             lambda opt: opt.step(
-                *self.argument_of(grads if opt is self.ours else theirs, as_dict), **options
+                *self.argument_of(grads if opt is self.ours else theirs, form), **options
             )
         )
         for i, (g, h) in enumerate(zip(grads, theirs, strict=True)):

@@ -35,7 +35,7 @@ class StepRules(Base):
         grads, theirs = self.pair.draw_gradients(rng)
         _, _, failed = self.pair.both(
             lambda opt: opt.step(
-                *self.pair.argument_of(grads if opt is self.pair.ours else theirs, False), **chosen
+                *self.pair.argument_of(grads if opt is self.pair.ours else theirs), **chosen
             )
         )
         assert failed
@@ -63,7 +63,7 @@ class StepRules(Base):
         if bad is None:
             return
         wrong = [*grads[:i], bad, *grads[i + 1 :]]
-        pair.refused(lambda opt: opt.step(*pair.argument_of(wrong, False), **chosen), grads)
+        pair.refused(lambda opt: opt.step(*pair.argument_of(wrong), **chosen), grads)
         COUNTS[f"bad gradient: {kind}"] += 1
         self._step(rng, chosen if rng.random() < 0.5 else {})
 
@@ -116,16 +116,19 @@ class StepRules(Base):
         kind = kinds[rng.integers(len(kinds))]
         chosen = options.step_options(rng) if rng.random() < 0.5 else {}
         with mishaps.mishap(p, kind):
-            pair.refused(lambda opt: opt.step(*pair.argument_of(grads, False), **chosen), grads)
+            pair.refused(lambda opt: opt.step(*pair.argument_of(grads), **chosen), grads)
         COUNTS[f"parameter {kind}"] += 1
         self._step(rng, chosen)
 
     @rule(seed=SEEDS)
     def move_parameters(self, seed: int) -> None:
-        """Their memory is elsewhere, as after a resize and another."""
+        """Their memory is elsewhere, as after a resize and another; a gradient may get the old."""
         rng = np.random.default_rng(seed)
-        moved = [mishaps.move(p) for p in self.pair.params if rng.random() < 0.5]
-        COUNTS["parameter moved"] += sum(moved)
+        params = self.pair.params
+        moved = [mishaps.move(p) for p in params if rng.random() < 0.5]
+        COUNTS["parameter moved"] += sum(map(bool, moved))
+        if rng.random() < 0.7:
+            self.pair.gradients.arrays = [mishaps.like(p, moved) for p in params]
         self._step(rng, {})
 
     @rule(seed=SEEDS, states_too=st.booleans())
