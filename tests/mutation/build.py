@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from instrument import instrumented, lines_of
@@ -49,17 +50,17 @@ class BuildError(Exception):
 class Build:
     """A copy of the sources in a folder, and what is built of it."""
 
-    def __init__(self, folder: Path, jobs: int) -> None:
+    def __init__(self, folder: Path, jobs: int, but: Collection[str] = ()) -> None:
+        """Copy the sources, but for those of which a changed version will be put there."""
         self.source, self.binary, self.jobs = folder / "source", folder / "build", jobs
-        if self.source.exists():
-            shutil.rmtree(self.source)
-        shutil.copytree(ROOT / "csrc", self.source / "csrc")
+        for path in sorted((ROOT / "csrc").rglob("*")):
+            if path.is_file() and path.relative_to(ROOT).as_posix() not in but:
+                self.put(path.relative_to(ROOT).as_posix(), path.read_text())
         lists = (ROOT / "CMakeLists.txt").read_text().replace("-O3", "-O1")
         assert _FIRST in lists
-        lists = lists.replace(_FIRST, f"  csrc/mutant.cpp\n{_FIRST}")
-        (self.source / "CMakeLists.txt").write_text(lists)
-        (self.source / "csrc" / "mutant.hpp").write_text(_HEADER)
-        (self.source / "csrc" / "mutant.cpp").write_text(_CHOICE)
+        self.put("CMakeLists.txt", lists.replace(_FIRST, f"  csrc/mutant.cpp\n{_FIRST}"))
+        self.put("csrc/mutant.hpp", _HEADER)
+        self.put("csrc/mutant.cpp", _CHOICE)
 
     def configure(self) -> None:
         import pybind11
@@ -94,8 +95,10 @@ class Build:
         return "" if done.returncode == 0 else done.stdout + done.stderr
 
     def put(self, file: str, text: str) -> None:
+        """Write a file, unless it is like this: then nothing has to be built again."""
         path = self.source / file
-        if path.read_text() != text:
+        if not path.exists() or path.read_text() != text:
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
     def library(self) -> Path:
@@ -103,8 +106,12 @@ class Build:
 
     def with_all(self, mutants: Mapping[int, Mutant]) -> set[int]:
         """Build the library with these mutants; return the numbers of those that can't be in it."""
+        # What the compiler said about the same mutants before.
+        known = self.binary.with_suffix(".json")
+        names = [mutant.name for mutant in mutants.values()]
+        before = json.loads(known.read_text()) if known.exists() else {}
+        apart: set[int] = set(before["apart"]) if before.get("names") == names else set()
         self.configure()
-        apart: set[int] = set()
         for _ in range(20):
             lines: dict[str, dict[int, set[int]]] = {}
             for file in sorted({mutant.file for mutant in mutants.values()}):
@@ -115,6 +122,7 @@ class Build:
                 lines[file] = dict(lines_of(text))
             errors = self.compile()
             if not errors:
+                known.write_text(json.dumps({"names": names, "apart": sorted(apart)}))
                 return apart
             found = _mutants_in(errors, self.source, lines)
             if not found - apart:

@@ -125,7 +125,12 @@ CHANGES: list[tuple[str, str, str, str]] = [
         "MUTANT ? work() : without_gil(work);",
         "keeps the GIL",
     ),
-    ("csrc/bindings/gil.hpp", "while (@finalizing@)", "false", "goes on at the end"),
+    (
+        "csrc/bindings/gil.hpp",
+        "while (true) std::this_thread::sleep_for(std::chrono::hours(1));",
+        "if (MUTANT) throw; while (true) std::this_thread::sleep_for(std::chrono::hours(1));",
+        "unwinds",
+    ),
 ]
 
 

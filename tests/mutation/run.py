@@ -128,8 +128,10 @@ class Run:
         return where
 
 
-def run(options: argparse.Namespace, chosen: list[Mutant], folder: Path) -> Run:
-    """Build the mutants and run the trials of all."""
+def run(
+    options: argparse.Namespace, mutants: list[Mutant], chosen: list[Mutant], folder: Path
+) -> Run:
+    """Build the mutants and run the trials of those that are chosen."""
     results = {}
     if options.results and options.results.exists():
         results = json.loads(options.results.read_text())
@@ -139,10 +141,14 @@ def run(options: argparse.Namespace, chosen: list[Mutant], folder: Path) -> Run:
             this.killers[name.partition(" | ")[0]][str(result["test"]).partition("[")[0]] += 1
     done = {name for name, r in this.results.items() if r["outcome"] in ("killed", "hung")}
     todo = [m for m in chosen if m.name not in done]
-    native = {n: m for n, m in enumerate(todo, 1) if not m.file.endswith(".py")}
+    # All are built, whichever are tried: the next run then finds the same library.
+    every = {n: m for n, m in enumerate(mutants, 1) if not m.file.endswith(".py")}
     begin = time.monotonic()
-    build = Build(folder / "all", options.build_jobs)
-    apart = build.with_all(native)
+    build = Build(folder / "all", options.build_jobs, {m.file for m in every.values()})
+    apart = build.with_all(every)
+    wanted = {m.name for m in todo}
+    native = {n: m for n, m in every.items() if m.name in wanted}
+    apart &= native.keys()
     original = package(folder / "package", build.library())
     print(
         f"{len(todo)} mutants, {len(apart)} of which need a build of their own; "
@@ -216,7 +222,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.work or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        this = run(options, chosen, folder)
+        this = run(options, mutants, chosen, folder)
     return lists.report(mutants, chosen, this.results, time.monotonic() - begin)
 
 

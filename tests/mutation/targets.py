@@ -13,46 +13,50 @@ _TABLE = """
 csrc/rules/average.hpp               ema functional
 csrc/rules/*                         RULES
 csrc/kernels/arrays.hpp              pipeline stats functional
-csrc/kernels/loop.hpp                RULES sizes
-csrc/engine/arena.*                  state equality memmap flat_views
+csrc/kernels/loop.hpp                RULES sizes guard_pages
+csrc/engine/arena.*                  state equality memmap flat_views guard_pages
 csrc/engine/array_scan.*             pipeline stats functional subnormals
 csrc/engine/float_mode.hpp           subnormals pipeline stats
 csrc/engine/measures.*               stats
-csrc/engine/overlap.*                CHECKS functional sizes
-csrc/engine/plan.*                   equality groups pipeline stats ema flat_views subnormals
-csrc/engine/pointer_filter.hpp       CHECKS
-csrc/engine/pool.*                   equality threads pipeline
+csrc/engine/overlap.*                overlap CHECKS functional sizes
+csrc/engine/plan.*                   neighbours equality groups pipeline stats ema subnormals
+csrc/engine/pointer_filter.hpp       overlap CHECKS
+csrc/engine/pool.*                   equality threads fork signals pipeline
 csrc/engine/sleeper.hpp              equality threads
-csrc/engine/threads.*                threads config
+csrc/engine/threads.*                threads fork config
 csrc/bindings/arrays.*               CHECKS functional memmap state
-csrc/bindings/binding.hpp            repeated_steps bad_input flat_views groups
+csrc/bindings/binding.hpp            repeated_steps neighbours bad_input flat_views groups
 csrc/bindings/elsewhere.*            forms ema groups memmap
-csrc/bindings/functional.*           functional
-csrc/bindings/gil.hpp                threads functional
-csrc/bindings/gradients.*            groups bad_input
-csrc/bindings/groups.*               groups bad_input ema schedules
-csrc/bindings/load_state.*           SAVED memmap ema threads
-csrc/bindings/parameters.*           CHECKS flat_views ema
+csrc/bindings/functional.*           functional reading_gradients
+csrc/bindings/gil.hpp                threads functional exit
+csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
+csrc/bindings/groups.*               groups bad_input ema schedules turns
+csrc/bindings/load_state.*           SAVED memmap ema turns threads
+csrc/bindings/native_type.hpp        native_types
+csrc/bindings/parameters.*           CHECKS flat_views ema neighbours
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
-csrc/bindings/state_memory.*         memmap threads
-csrc/bindings/states.*               equality groups pipeline state flat_views ema SAVED
-csrc/bindings/step_mutex.hpp         threads schedules state_dict
+csrc/bindings/state_memory.*         memmap threads fork native_types
+csrc/bindings/states.*               neighbours groups pipeline state flat_views ema SAVED
+csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
-csrc/bindings/step_with_options.cpp  pipeline stats bad_input memmap
-csrc/bindings/stepper.*              CHECKS flat_views ema equality state forms MORE
-csrc/bindings/writable_memory.*      CHECKS state_dict memmap pipeline
-python/fusedopt/_hyperparameters.py  hyperparameters schedules pipeline
-python/fusedopt/_param_group.py      groups hyperparameters schedules state_dict copies ema
+csrc/bindings/step_with_options.cpp  pipeline stats while_a_step_runs bad_input memmap turns
+csrc/bindings/stepper.*              neighbours overlap CHECKS ema state forms while_a_step_runs MORE
+csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
+python/fusedopt/_hyperparameters.py  hyperparameters choices schedules pipeline
+python/fusedopt/_param_group.py      groups hyperparameters schedules state_dict copies ema turns
 python/fusedopt/_params.py           groups bad_input
-python/fusedopt/_state_dict.py       state_dict files ema schedules
-python/fusedopt/_files.py            files
-python/fusedopt/_saving.py           files ema
-python/fusedopt/_step_options.py     pipeline stats
+python/fusedopt/_state_dict.py       state_dict headers files ema schedules
+python/fusedopt/_files.py            FILES
+python/fusedopt/_replacing.py        FILES
+python/fusedopt/_safetensors.py      FILES
+python/fusedopt/_saved.py            FILES
+python/fusedopt/_saving.py           FILES ema
+python/fusedopt/_step_options.py     pipeline stats choices
 python/fusedopt/optimizer.py         groups MORE state_dict ema copies files
 python/fusedopt/schedules.py         schedules
 python/fusedopt/loss_scaler.py       loss_scaler
-python/fusedopt/adam.py              forms equality hyperparameters
-python/fusedopt/sgd.py               forms equality hyperparameters
+python/fusedopt/adam.py              forms equality hyperparameters choices
+python/fusedopt/sgd.py               forms equality hyperparameters choices
 python/fusedopt/rmsprop.py           forms equality hyperparameters
 """
 #: Where mutants matter when the library is loaded: each needs a process from its start.
@@ -61,7 +65,8 @@ _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
     "SAVED": ["state_dict", "files", "copies"],
-    "MORE": ["pipeline", "schedules", "memmap", "threads"],
+    "MORE": ["pipeline", "schedules", "memmap", "turns", "threads"],
+    "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 
 #: Tests that are about time, or need much of it: what they say is no proof.
