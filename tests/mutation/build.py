@@ -67,6 +67,9 @@ class Build:
 
         options = {
             "CMAKE_BUILD_TYPE": "",
+            # Of eight files in one most of the time is saved: that of reading pybind11 and NumPy.
+            "CMAKE_UNITY_BUILD": "ON",
+            "CMAKE_UNITY_BUILD_BATCH_SIZE": "8",
             "CMAKE_CXX_FLAGS": f"{_FLAGS} -include {self.source}/csrc/mutant.hpp",
             "pybind11_DIR": pybind11.get_cmake_dir(),
             "Python_EXECUTABLE": sys.executable,
@@ -101,6 +104,21 @@ class Build:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
+    def _pool_orders(self) -> None:
+        """Build what tests/test_pool_orders.py runs, with the pool's mutants in it, too."""
+        options = [*_FLAGS.split(), "-O1", "-std=c++20", "-include", "mutant.hpp"]
+        native = ROOT / "tests" / "native"
+        sources = [native / "pool_orders.cpp", self.source / "csrc" / "mutant.cpp"]
+        command = ["c++", *options, f"-I{self.source / 'csrc'}", f"-I{native}", *map(str, sources)]
+        done = subprocess.run(
+            [*command, "-o", str(self.orders())], capture_output=True, text=True, check=False
+        )
+        if done.returncode != 0:
+            raise BuildError(done.stderr)
+
+    def orders(self) -> Path:
+        return self.binary / "pool_orders"
+
     def library(self) -> Path:
         return self.binary / LIBRARY
 
@@ -123,6 +141,7 @@ class Build:
             errors = self.compile()
             if not errors:
                 known.write_text(json.dumps({"names": names, "apart": sorted(apart)}))
+                self._pool_orders()
                 return apart
             found = _mutants_in(errors, self.source, lines)
             if not found - apart:

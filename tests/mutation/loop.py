@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial import OPTIONS, prepare
+from trial import OPTIONS, end_with_parent, prepare
 
 
 @dataclass
@@ -68,6 +68,7 @@ class Loop:
             code = 70
             try:
                 os.setsid()
+                end_with_parent()
                 os.environ["FUSEDOPT_MUTANT"] = str(number)
                 ctypes.CDLL(str(self.library)).fusedopt_choose(number)
                 code = self._run(session, progress)
@@ -121,6 +122,7 @@ def outcomes(
     process = os.fork()
     if process == 0:
         try:
+            end_with_parent()
             os.close(reading)
             os.dup2(writing, 1)
             loop = Loop(numbers, package / "fusedopt" / library, scratch, **how)

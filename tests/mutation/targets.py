@@ -21,12 +21,12 @@ csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes
 csrc/engine/plan.*                   neighbours equality groups pipeline stats ema subnormals
 csrc/engine/pointer_filter.hpp       overlap CHECKS
-csrc/engine/pool.*                   equality threads fork signals pipeline
-csrc/engine/sleeper.hpp              equality threads
-csrc/engine/threads.*                threads fork config
-csrc/bindings/arrays.*               CHECKS functional memmap state
+csrc/engine/pool.*                   pool_orders equality threads fork signals pipeline
+csrc/engine/sleeper.hpp              pool_orders equality threads
+csrc/engine/threads.*                pool_orders threads fork config
+csrc/bindings/arrays.*               owners CHECKS functional memmap state
 csrc/bindings/binding.hpp            repeated_steps neighbours bad_input flat_views groups
-csrc/bindings/elsewhere.*            forms ema groups memmap
+csrc/bindings/elsewhere.*            put_back forms ema groups memmap
 csrc/bindings/functional.*           functional reading_gradients
 csrc/bindings/gil.hpp                threads functional exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
@@ -40,9 +40,9 @@ csrc/bindings/states.*               neighbours groups pipeline state flat_views
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
 csrc/bindings/step_with_options.cpp  pipeline stats while_a_step_runs bad_input memmap turns
-csrc/bindings/stepper.*              neighbours overlap CHECKS ema state forms while_a_step_runs MORE
+csrc/bindings/stepper.*              neighbours overlap CHECKS ema state forms MORE
 csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
-python/fusedopt/_hyperparameters.py  hyperparameters choices schedules pipeline
+python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
 python/fusedopt/_param_group.py      groups hyperparameters schedules state_dict copies ema turns
 python/fusedopt/_params.py           groups bad_input
 python/fusedopt/_state_dict.py       state_dict headers files ema schedules
@@ -65,7 +65,7 @@ _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
     "SAVED": ["state_dict", "files", "copies"],
-    "MORE": ["pipeline", "schedules", "memmap", "turns", "threads"],
+    "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import signal
 import sys
@@ -74,6 +75,12 @@ class Trial:
         return None
 
 
+def end_with_parent() -> None:
+    """Have this process killed when the one that made it ends, however it does: it may hang."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
+
+
 def prepare(package: Path, number: int, log: Path) -> None:
     """Make this process one in which the tests of a package can run."""
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
@@ -94,6 +101,7 @@ def _run(package: Path, stages: list[list[str]], number: int, progress: Path, lo
     code = 70
     try:
         os.setsid()
+        end_with_parent()
         prepare(package, number, log)
         for tests in stages:
             code = int(pytest.main([*OPTIONS, *tests], plugins=[_Progress(progress)]))
