@@ -31,11 +31,11 @@ csrc/bindings/functional.*           functional reading_gradients
 csrc/bindings/gil.hpp                threads functional exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input ema schedules turns
-csrc/bindings/load_state.*           SAVED memmap ema turns threads
+csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
 csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views ema neighbours
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
-csrc/bindings/state_memory.*         memmap threads fork native_types
+csrc/bindings/state_memory.*         native_half memmap threads fork native_types
 csrc/bindings/states.*               neighbours groups pipeline state flat_views ema SAVED
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
@@ -43,7 +43,7 @@ csrc/bindings/step_with_options.cpp  pipeline stats while_a_step_runs bad_input 
 csrc/bindings/stepper.*              neighbours overlap CHECKS ema state forms MORE
 csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
-python/fusedopt/_param_group.py      groups hyperparameters schedules state_dict copies ema turns
+python/fusedopt/_param_group.py      groups forms hyperparameters schedules state_dict copies ema turns
 python/fusedopt/_params.py           groups bad_input
 python/fusedopt/_state_dict.py       state_dict headers files ema schedules
 python/fusedopt/_files.py            FILES
