@@ -297,9 +297,7 @@ def test_a_signal_comes_before_a_group_is_added_or_after() -> None:
 
 def check_halves(opt: fusedopt.Optimizer) -> fusedopt.Optimizer:
     n = opt.step_counts.size
-    assert (
-        n == len(opt.state) == len(list(opt.state)) == len(opt.param_groups) - 1
-    )  # the first, of none
+    assert n == len(opt.state) == len(list(opt.state)) == len(opt.param_groups) - 1
     opt.step({name: np.ones(2) for name in opt.state})
     return fusedopt.SGD({}, momentum=0.5) if n > 200 else opt
 

@@ -180,7 +180,7 @@ PYBIND11_MODULE(_core, module) {
             self.add_group(params, names, group_rule(rule), grads, updates);
           },
           py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("grads"),
-          py::arg("updates"))
+          py::arg("updates") = DictUpdates{})
       .def(
           "configure",
           [](Stepper& self, std::size_t group, const GroupRuleArguments& rule) {

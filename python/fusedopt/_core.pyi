@@ -33,7 +33,7 @@ class Stepper:
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
-        updates: DictUpdates,
+        updates: DictUpdates = ...,
     ) -> None: ...
     def bind(self, grads: Grads) -> None: ...
     @property
