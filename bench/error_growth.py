@@ -205,7 +205,9 @@ def show(results: dict[str, Any], at: list[int]) -> None:
         for rule, grown in results.items():
             for name, errors in grown.items():
                 if part in errors:
-                    rows = [errors[part][at.index(s)] for s in steps]
+                    rows = [
+                        errors[part][at.index(s)] for s in steps if at.index(s) < len(errors[part])
+                    ]
                     cells = [f"{plain(np.median(r))} / {plain(np.max(r))}" for r in rows]
                     print(f"| {rule} | {name} | {' | '.join(cells)} |")
 
@@ -234,23 +236,27 @@ def draw(path: Path, results: dict[str, Any], at: list[int]) -> None:
             color, style, width = _LINES[name]
             far = np.median(errors.get("parameter") or errors["state"], 1)
             # A median of 0 has no place on a logarithmic axis.
-            axis.plot(at, np.maximum(far, 0.1), color=color, ls=style, lw=width, label=name)
+            axis.plot(
+                at[: len(far)], np.maximum(far, 0.1), color=color, ls=style, lw=width, label=name
+            )
         axis.set_title(rule, fontsize="medium")
+        guide = np.maximum(0.67 * np.sqrt(np.array(at) / 12), 0.1)
+        axis.plot(at, guide, color="#999999", ls=":", label="rounded at random, once a step")
         axis.set_xscale("log")
         axis.set_yscale("log")
-        axis.set_ylim(bottom=0.1)
         axis.grid(alpha=0.25)
-        axis.set_xticks([1, 100, 10_000, 1_000_000])
+        axis.set_xticks([1, 1000, 1_000_000])
         for numbers in (axis.xaxis, axis.yaxis):
             numbers.set_major_formatter(
                 FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}")
             )
             numbers.set_minor_formatter(FuncFormatter(lambda x, _: ""))
         axis.tick_params(labelsize="small")
+    axes.flat[0].set_ylim(bottom=0.1)
     figure.supxlabel("steps")
-    figure.supylabel("error of the parameter, in ulps of the dtype (median of 16)")
+    figure.supylabel("error of the parameter in ulps, median of 16", fontsize="medium")
     handles, labels = axes.flat[0].get_legend_handles_labels()
-    figure.legend(handles, labels, loc="outside upper center", ncols=4, frameon=False)
+    figure.legend(handles, labels, loc="outside upper center", ncols=5, frameon=False)
     figure.savefig(path, dpi=100)
 
 
