@@ -6,7 +6,9 @@ import sys
 from pathlib import Path
 
 
-def run_python(code: str, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+def run_python(
+    code: str, *arguments: str, timeout: float = 300, **environment: str
+) -> subprocess.CompletedProcess[str]:
     """Run code, which can import the tests' modules."""
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
@@ -14,7 +16,7 @@ def run_python(code: str, *arguments: str, **environment: str) -> subprocess.Com
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=timeout,
     )
 
 
