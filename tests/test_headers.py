@@ -77,6 +77,26 @@ def test_the_length_of_a_header_takes_no_memory(length: int, tmp_path: Path) -> 
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize("piece", ["[],", "{},", '{"":0},', "1,", "1e1,", '"é",'])
+def test_json_takes_a_multiple_of_its_length(piece: str, tmp_path: Path) -> None:
+    """As Python needs: 30 times, where it is nothing but empty dicts."""
+    header, arrays = parts(tmp_path)
+    many = f"[{piece * 20_000}0]"
+    large = put_together(json.dumps({**header, "extra": "HERE"}).replace('"HERE"', many), arrays)
+    (tmp_path / "file").write_bytes(large)
+    opt = stepped()
+    tracemalloc.start()
+    try:
+        assert len(opt.load(tmp_path / "file")) == 20_001
+        assert tracemalloc.get_traced_memory()[1] < 36 * len(large) + (1 << 18)
+        tracemalloc.reset_peak()
+        large = with_index(f'{{"x": {many}}}'.encode(), {})
+        refuse(tmp_path / "file", large, "damaged, or no safetensors file: an array")
+        assert tracemalloc.get_traced_memory()[1] < 36 * len(large) + (1 << 18)
+    finally:
+        tracemalloc.stop()
+
+
 TEXTS = {
     "a mark of the order of bytes": b"\xef\xbb\xbf{}",
     "another encoding": "{}".encode("utf-16"),
