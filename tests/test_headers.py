@@ -59,6 +59,15 @@ def test_a_shape_takes_no_memory(shape: Any, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(("shape", "offsets"), [([True], [0, 8]), ([1], [False, 8])])
+def test_true_and_false_are_no_numbers(shape: Any, offsets: Any, tmp_path: Path) -> None:
+    header = parts(tmp_path).header
+    alone = {"x": Stored("F64", [1], bytes(8))}
+    index = index_of(json.dumps(header), alone)
+    index["x"] = {"dtype": "F64", "shape": shape, "data_offsets": offsets}
+    refuse(tmp_path / "file", with_index(index, alone), "damaged, .*: an array without a")
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 1 << 30, 1 << 62, 2**63, 2**64 - 1])
 def test_the_length_of_a_header_takes_no_memory(length: int, tmp_path: Path) -> None:
     tracemalloc.start()

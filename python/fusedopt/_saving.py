@@ -23,7 +23,10 @@ def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: A
     file = _as_path(path)
     _require_plain("extra", extra)
     with opt._engine.held():
-        state = to_state_dict(opt)
+        try:
+            state = to_state_dict(opt)
+        except RecursionError:
+            raise ValueError("save(): a schedule is nested too deep") from None
         arrays: dict[str, Array] = {}
         entries: dict[str, dict[str, Any]] = {}
         for i, values in state["state"].items():
