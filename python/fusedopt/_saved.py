@@ -38,6 +38,9 @@ def require_header(header: dict[str, Any], *, strict: bool) -> None:
         raise ValueError(f"header[{unknown[0]!r}]: there is no such entry")
     for k, group in enumerate(header["param_groups"]):
         _require_group(f"header['param_groups'][{k}]", group)
+    numbers = [number for group in header["param_groups"] for number in group.get("params", [])]
+    if numbers != list(range(len(numbers))):
+        raise ValueError("header['param_groups']: expected the numbers of parameters, in order")
     for key, values in header["state"].items():
         _require_entries(f"header['state'][{key!r}]", key, values)
 
