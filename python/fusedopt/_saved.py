@@ -102,7 +102,7 @@ def sorted_out(
 
 def _is_number(text: str) -> bool:
     """Return whether it is a number as Python writes it, and one that parameters can have."""
-    return text.isascii() and text.isdecimal() and len(text) < 20 and str(int(text)) == text
+    return text.isdecimal() and len(text) < 20 and str(int(text)) == text
 
 
 def _kind(value: Any) -> str:
