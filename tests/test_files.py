@@ -1,5 +1,6 @@
 """Contract: a saved file is whole or not there, holds all there is, and damage is found."""
 
+import json
 import os
 import struct
 import subprocess
@@ -10,11 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import safetensors
+import safetensors.numpy
 
 import fusedopt
 from cases import FORMS, RULE_CASES, Case, assert_same, every_dtype, random_arrays
 from fusedopt import LossScaler, _files, reference, schedules
-from subprocesses import output_of
 
 SHAPES = [(3, 5), 257, 0, (), 8193]
 
@@ -76,16 +78,76 @@ def test_parameters_only_where_asked_for(tmp_path: Path) -> None:
 
 
 def test_what_other_programs_see(tmp_path: Path) -> None:
-    numpy = pytest.importorskip("safetensors.numpy")
     opt = saved(tmp_path / "state", params=True)
-    arrays = numpy.load_file(tmp_path / "state")
+    arrays = safetensors.numpy.load_file(tmp_path / "state")
     assert sorted(arrays) == sorted(
         [
             *("params.0", "params.1"),
             *(f"state.{i}.{name}" for i in (0, 1) for name in ("exp_avg", "exp_avg_sq")),
         ]
     )
-    np.testing.assert_array_equal(arrays["state.0.exp_avg"], opt.state["w"]["exp_avg"])
+    for i, name in enumerate("wb"):
+        own = dict(opt.state[name])
+        assert own.pop("step") == 1
+        assert own.keys() == {"exp_avg", "exp_avg_sq"}
+        for state, array in own.items():
+            assert arrays[f"state.{i}.{state}"].dtype == array.dtype
+            np.testing.assert_array_equal(arrays[f"state.{i}.{state}"], array)
+    with safetensors.safe_open(tmp_path / "state", "np") as file:
+        assert sorted(file.metadata()) == ["fusedopt", "sha256"]
+
+
+@every_dtype
+def test_other_programs_see_arrays_of_every_shape(dtype: type, tmp_path: Path) -> None:
+    """Aligned: behind an index of whole words those of 8 bytes come before those of 4."""
+    shapes = [(), 1, 3, 0, (3, 0, 2), (1, 1, 5), 8193, (2,) * 10]
+    params = random_arrays(0, dtype, shapes) + random_arrays(1, np.float64, shapes)
+    opt = fusedopt.SGD(params, momentum=0.9)
+    opt.step(random_arrays(2, dtype, shapes) + random_arrays(3, np.float64, shapes))
+    opt.save(tmp_path / "file", params=True, extra={"ä": "\udcff\u2028"})
+    arrays = safetensors.numpy.load_file(tmp_path / "file")
+    assert len(arrays) == 2 * len(params)
+    for i, p in enumerate(params):
+        np.testing.assert_array_equal(arrays[f"params.{i}"], p)
+        assert arrays[f"params.{i}"].shape == p.shape
+    content = (tmp_path / "file").read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    assert length % 8 == 0
+    index = json.loads(content[8 : 8 + length])
+    for name, entry in index.items():
+        if name != "__metadata__":
+            begin, end = entry["data_offsets"]
+            assert begin % arrays[name].itemsize == 0
+            assert content[8 + length :][begin:end] == arrays[name].tobytes()
+    assert opt.load(tmp_path / "file") == {"ä": "\udcff\u2028"}
+    assert not os.listdir(tmp_path)[1:]
+
+
+def test_a_file_that_the_library_wrote(tmp_path: Path) -> None:
+    """As this package did at first: another order of arrays and keys, and no padding."""
+    opt = saved(tmp_path / "ours", params=True, extra="x")
+    with safetensors.safe_open(tmp_path / "ours", "np") as file:
+        metadata = file.metadata()
+    arrays = safetensors.numpy.load_file(tmp_path / "ours")
+    for order in (sorted(arrays), sorted(arrays, reverse=True)):
+        chosen = {name: arrays[name] for name in order}
+        safetensors.numpy.save_file(chosen, tmp_path / "theirs", metadata)
+        second = other()
+        assert second.load(tmp_path / "theirs") == "x"
+        assert_same(second, opt)
+
+
+def test_arrays_of_another_order_of_bytes(tmp_path: Path) -> None:
+    """A file holds little-endian numbers, wherever it was written."""
+    arrays = {"a": np.array([[1.5, 2], [3, -4]]), "b": np.array([5.5, 6], np.float32)}
+    foreign = {name: array.astype(array.dtype.newbyteorder()) for name, array in arrays.items()}
+    for name, content in (("here", arrays), ("there", foreign)):
+        _files.write(tmp_path / name, content, _files.to_text({}))
+    assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
+    read, _ = _files.read(tmp_path / "there", lambda size: np.empty(size, np.uint8))
+    for name, array in arrays.items():
+        assert read[name].dtype == array.dtype
+        np.testing.assert_array_equal(read[name], array)
 
 
 def test_any_damage_is_found(tmp_path: Path) -> None:
@@ -116,8 +178,20 @@ def test_any_damage_is_found(tmp_path: Path) -> None:
     opt.load(path)
 
 
+@pytest.mark.parametrize("change", [1, -1, -1000])
+def test_a_file_that_changes_while_it_is_read(change: int, tmp_path: Path) -> None:
+    fusedopt.SGD([np.ones(10_000)]).save(tmp_path / "file", params=True)
+    size = (tmp_path / "file").stat().st_size
+
+    def allocate(length: int) -> Any:
+        os.truncate(tmp_path / "file", size + change)
+        return np.zeros(length, np.uint8)
+
+    with pytest.raises(ValueError, match="damaged, or no safetensors file: its length has change"):
+        _files.read(tmp_path / "file", allocate)
+
+
 def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    numpy = pytest.importorskip("safetensors.numpy")
     path = tmp_path / "file"
     opt = other()
     with pytest.raises(FileNotFoundError):
@@ -125,7 +199,7 @@ def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.write_text("something else, long enough for a header")
     with pytest.raises(ValueError, match=f"^{path}: damaged, or no safetensors file"):
         opt.load(path)
-    numpy.save_file({"w": np.ones(3)}, path)
+    safetensors.numpy.save_file({"w": np.ones(3)}, path)
     with pytest.raises(ValueError, match=f"^{path}: a safetensors file, but not one that an opt"):
         opt.load(path)
     with monkeypatch.context() as later:
@@ -142,14 +216,14 @@ def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "file"
     saved(path, params=True)
-    wrong: list[tuple[dict[str, Any], type[Exception], str]] = [
-        ({"w": np.zeros((3, 4)), "b": np.zeros(3)}, TypeError, "expected dtype float64, as params"),
-        ({"w": np.zeros((3, 4), "f"), "c": np.zeros(3)}, ValueError, "expected 'c', got 'b'"),
-        ({"w": np.zeros((4, 3), "f"), "b": np.zeros(3)}, ValueError, r"expected shape \(4, 3\)"),
+    wrong: list[tuple[dict[str, Any], str]] = [
+        ({"w": np.zeros((3, 4)), "b": np.zeros(3)}, "expected dtype float64, as params"),
+        ({"w": np.zeros((3, 4), "f"), "c": np.zeros(3)}, "expected 'c', got 'b'"),
+        ({"w": np.zeros((4, 3), "f"), "b": np.zeros(3)}, r"expected shape \(4, 3\)"),
     ]
-    for params, error, text in wrong:
+    for params, text in wrong:
         opt = fusedopt.AdamW(params)
-        with pytest.raises(error, match=f"^{path}: .*{text}"):
+        with pytest.raises(ValueError, match=f"^{path}: .*{text}"):
             opt.load(path)
         assert dict(opt.state["w"]) == {}
         assert not params["w"].any()
@@ -160,8 +234,8 @@ def test_what_does_not_fit_changes_nothing(tmp_path: Path) -> None:
     assert dict(opt.state["w"]) == {}
     # No state is needed for the shape to be wrong.
     fusedopt.SGD([np.ones(3)]).save(path, params=True)
-    for array, error in ((np.zeros(4), ValueError), (np.zeros(3, np.float32), TypeError)):
-        with pytest.raises(error, match=r"params\[0\]: the optimizer's is"):
+    for array in (np.zeros(4), np.zeros(3, np.float32)):
+        with pytest.raises(ValueError, match=r"params\[0\]: the optimizer's is"):
             fusedopt.SGD([array]).load(path)
 
 
@@ -180,126 +254,6 @@ def test_extra_comes_back(tmp_path: Path) -> None:
     assert other().load(tmp_path / "file") == extra
     saved(tmp_path / "file", extra=np.nan)
     assert np.isnan(other().load(tmp_path / "file"))
-
-
-def test_where_a_file_can_not_be_written(tmp_path: Path) -> None:
-    opt = saved(tmp_path / "file")
-    before = (tmp_path / "file").read_bytes()
-    with pytest.raises(FileNotFoundError, match="There is no such folder: .*nowhere'"):
-        opt.save(tmp_path / "nowhere" / "file")
-    (tmp_path / "folder").mkdir()
-    with pytest.raises(OSError, match="folder"):
-        opt.save(tmp_path / "folder")
-    with pytest.raises(TypeError, match="params: expected True"):
-        opt.save(tmp_path / "file", params="yes")  # type: ignore[arg-type]
-    assert (tmp_path / "file").read_bytes() == before
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]
-
-
-@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
-def test_permissions_are_those_of_any_new_file(tmp_path: Path) -> None:
-    (tmp_path / "usual").touch()
-    saved(tmp_path / "file")
-    usual, ours = ((tmp_path / name).stat().st_mode for name in ("usual", "file"))
-    assert ours == usual
-
-
-def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls: list[str] = []
-    for name in ("fsync", "replace"):
-        original = getattr(os, name)
-
-        def spy(*args: Any, name: str = name, original: Any = original) -> Any:
-            calls.append(name)
-            return original(*args)
-
-        monkeypatch.setattr(os, name, spy)
-    saved(tmp_path / "file")
-    assert calls == (["fsync", "replace"] if os.name == "nt" else ["fsync", "replace", "fsync"])
-
-
-def test_without_safetensors(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    opt = saved(tmp_path / "file")
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    with pytest.raises(
-        ImportError, match=r"needs safetensors: pip install 'fusedopt\[safetensors\]"
-    ):
-        opt.save(tmp_path / "file")
-    opt.load(tmp_path / "file")
-
-
-CRASHES = """
-import os, random, signal, sys, time
-import numpy as np
-import fusedopt
-
-path, times = sys.argv[1], int(sys.argv[2])
-
-def optimizer():
-    return fusedopt.Adam({"w": np.zeros(200_000), "b": np.zeros(3)}, ema_decay=0.5)
-
-def save_for_ever(first):
-    opt = optimizer()
-    opt.step({"w": np.ones(200_000), "b": np.ones(3)})
-    for count in range(first, 10**9):
-        for p in opt.param_groups[0]["params"]:
-            p[...] = count
-        for state in opt.state.values():
-            for name in ("exp_avg", "exp_avg_sq", "ema"):
-                state[name][...] = count
-        opt.save(path, params=True, extra={"count": count})
-
-random.seed(0)
-last = 0
-optimizer().save(path, params=True, extra={"count": 0})
-for _ in range(times):
-    child = os.fork()
-    if child == 0:
-        save_for_ever(last + 1)
-    time.sleep(random.uniform(0.005, 0.08))
-    os.kill(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    opt = optimizer()
-    count = opt.load(path)["count"]
-    assert count >= last, (count, last)
-    last = count
-    state = [a for s in opt.state.values() for name, a in s.items() if name != "step"]
-    for array in [*opt.param_groups[0]["params"], *state]:
-        assert (array == count).all(), count
-    if count:
-        assert len(opt.state["w"]) == 4
-folder = os.path.dirname(path)
-print(last, len(os.listdir(folder)) - 1)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
-def test_a_process_that_is_killed_while_it_saves(tmp_path: Path) -> None:
-    """At 100 moments: every time the old file loads whole, or the new one."""
-    count, left = map(int, output_of(CRASHES, str(tmp_path / "run"), "100").split())
-    assert count > 100  # many were saved whole,
-    assert left > 20  # and many kills came while one was written
-
-
-def test_a_link_a_long_name_and_permissions_stay(tmp_path: Path) -> None:
-    long = tmp_path / ("x" * 250)
-    saved(long)
-    (tmp_path / "link").symlink_to(long)
-    long.chmod(0o600)
-    opt = saved(tmp_path / "link", extra=5)
-    assert (tmp_path / "link").is_symlink()
-    assert opt.load(long) == 5
-    assert long.stat().st_mode & 0o777 == 0o600
-    with pytest.raises(TypeError, match="^path: expected a str or Path, got bytes"):
-        opt.save(b"file")  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="^path: expected the name of a file, got ''"):
-        opt.load("")
-    with pytest.raises(ValueError, match=r"can't be written: .*header"):
-        opt.save(tmp_path / "file", extra="x" * 101_000_000)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["link", long.name]
 
 
 def test_saving_while_another_thread_steps(tmp_path: Path) -> None:

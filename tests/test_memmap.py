@@ -1,7 +1,9 @@
 """Contract: parameters, gradients and state may lie in files, and then need no memory."""
 
 import copy
+import errno
 import os
+import stat
 import sys
 from functools import partial
 from pathlib import Path
@@ -13,6 +15,7 @@ import pytest
 import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
 from fusedopt import _core, reference
+from fusedopt._state_files import StateFiles
 from subprocesses import output_of
 
 SHAPES = [(3, 5), 257, (), 8193, 70_001]
@@ -104,6 +107,79 @@ def test_saved_loaded_and_moved_ahead(tmp_path: Path) -> None:
         assert (params[-1] != before[-1]).any()
     for p, q in zip(params, before, strict=True):
         np.testing.assert_array_equal(p, q)
+
+
+def test_state_of_no_bytes_needs_no_file(tmp_path: Path) -> None:
+    """Neither a step of empty parameters nor a file without arrays is a reason to ask for room."""
+    fusedopt.SGD([np.ones(3)], momentum=0.5).save(tmp_path / "file")
+    opt = fusedopt.SGD([np.ones(3)], momentum=0.9, state_dir=tmp_path / "state")
+    opt.load(tmp_path / "file")
+    assert opt.param_groups[0]["momentum"] == 0.5
+    opt.step([np.ones(3)])
+    assert opt.state[0]["momentum_buffer"].tolist() == [1, 1, 1]
+    for empty in (np.ones(0), np.ones((3, 0), np.float32)):
+        for case in RULE_CASES:
+            opt = case.make([empty], ema_decay=0.9, state_dir=tmp_path / "state")
+            opt.step([empty.copy()], max_norm=1.0)
+            opt.add_param_group({"params": [empty.copy()]})
+            opt.step([empty.copy(), empty.copy()])
+            assert [opt.state[i]["step"] for i in (0, 1)] == [2, 1]
+            assert opt.ema[1].shape == empty.shape
+            opt.save(tmp_path / "file", params=True)
+            other = case.make([empty, empty.copy()], state_dir=tmp_path / "state")
+            with pytest.raises(ValueError, match="expected 1, as the optimizer has, got 2"):
+                other.load(tmp_path / "file")
+            opt.load(tmp_path / "file")
+            assert copy.deepcopy(opt).state[0]["step"] == 2
+    assert StateFiles(tmp_path / "state")(0).size == 0
+
+
+@pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
+def test_state_in_files_is_for_its_owner_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By its permissions, and because what is mapped is the file that was made."""
+    (tmp_path / "theirs").write_bytes(b"theirs")
+    modes = []
+
+    def allocate(descriptor: int, *size: int) -> None:
+        (path,) = (tmp_path / "state").iterdir()
+        modes.append(stat.S_IMODE(path.stat().st_mode))
+        os.ftruncate(descriptor, size[-1])
+        # Whoever can write to the folder gives the name to another file.
+        path.unlink()
+        path.symlink_to(tmp_path / "theirs")
+
+    name = "posix_fallocate" if hasattr(os, "posix_fallocate") else "truncate"
+    monkeypatch.setattr(os, name, allocate)
+    StateFiles(tmp_path / "state")(5)[...] = 7
+    assert modes == [0o600]
+    assert (tmp_path / "theirs").read_bytes() == b"theirs"
+
+
+def test_a_full_disk_is_an_error_of_that_number(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the file that there was no room for is gone."""
+
+    def full(*args: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    name = "posix_fallocate" if hasattr(os, "posix_fallocate") else "truncate"
+    p = np.ones(1000)
+    opt = fusedopt.Adam([p], state_dir=tmp_path / "state")
+    fusedopt.Adam([np.ones(1000)]).save(tmp_path / "file", params=True)
+    with monkeypatch.context() as later:
+        later.setattr(os, name, full)
+        for act in (lambda: opt.step([p * 2]), lambda: opt.load(tmp_path / "file")):
+            with pytest.raises(OSError, match="state_dir: no room for") as caught:
+                act()
+            assert caught.value.errno == errno.ENOSPC
+    assert not list((tmp_path / "state").iterdir())
+    assert (p == 1).all()
+    assert dict(opt.state[0]) == {}
+    opt.step([p * 2])
+    assert opt.state[0]["step"] == 1
 
 
 LARGER_THAN_MEMORY = """

@@ -83,7 +83,7 @@ def _encoded(value: Any) -> Any:
     if type(value) in Schedule._kinds.values():
         return value.to_dict()
     if callable(value):
-        return {"callable": getattr(value, "__qualname__", type(value).__qualname__)}
+        return {"callable": str(getattr(value, "__qualname__", type(value).__qualname__))}
     return value
 
 
@@ -203,7 +203,7 @@ def _read_group(
 
 
 def _decoded(value: Any, own: Any, label: str) -> Any:
-    if isinstance(value, Mapping) and "callable" in value:
+    if isinstance(value, Mapping) and _is_name_of_function(value):
         if not callable(own):
             raise ValueError(
                 f"{label}: was a function, {value['callable']}, which state can't hold; make the "
@@ -223,6 +223,11 @@ def _decoded(value: Any, own: Any, label: str) -> Any:
         )
     # torch's learning rates may be tensors.
     return value.item() if getattr(value, "shape", None) == () else value
+
+
+def _is_name_of_function(value: Mapping[str, Any]) -> bool:
+    """Return whether it is what `_encoded` puts where a function was."""
+    return value.keys() == {"callable"} and isinstance(value["callable"], str)
 
 
 @dataclass(frozen=True)

@@ -29,17 +29,20 @@ class StateFiles:
         mapped, it has no name any more: its room on the disk is free when the arrays are, or the
         process ends, however it does.
         """
+        if size == 0:  # which no file can be mapped with
+            return np.empty(0, np.uint8)
         descriptor, name = tempfile.mkstemp(prefix="fusedopt-", suffix=".state", dir=self.folder)
         try:
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(descriptor, 0, size)
-            else:
-                os.truncate(descriptor, size)
-            return np.memmap(name, np.uint8, mode="r+", shape=(size,))
+            # The file that was made, and not whatever has its name by now.
+            with open(descriptor, "r+b") as file:
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(descriptor, 0, size)
+                else:
+                    os.truncate(descriptor, size)
+                return np.memmap(file, np.uint8, mode="r+", shape=(size,))
         except OSError as error:
             text = f"state_dir: no room for {size} bytes in {self.folder}: {error.strerror}"
             raise OSError(error.errno, text) from None
         finally:
-            os.close(descriptor)
             if os.name != "nt":
                 os.unlink(name)

@@ -340,8 +340,9 @@ class Optimizer:
 
         The file is a safetensors file with a checksum of all its content. It is written beside and
         then renamed: whenever the process or the machine stops, the old file is there whole, or the
-        new one. A process that is killed while it saves may leave a hidden ``.tmp`` file beside.
-        Other threads wait with their steps until it is written.
+        new one. A process that is killed while it saves may leave a hidden ``.tmp`` file beside,
+        which the next one that saves into that folder removes. Other threads wait with their steps
+        until it is written.
 
         Parameters
         ----------
@@ -355,13 +356,15 @@ class Optimizer:
 
         Raises
         ------
-        ImportError
-            If safetensors isn't installed, which writes the file: it comes with the extra
-            ``safetensors``.
         TypeError
             If ``extra`` is something else.
+        ValueError
+            If no optimizer could load the file, because hyperparameters that were assigned don't
+            fit each other, or a parameter was given another type or shape; if its header, with
+            ``extra`` and all names, were larger than 100 MB. The old file is there then.
         OSError
-            If the file can't be written; the old one is there then.
+            If the file can't be written, or what is there is no file but a folder, a pipe, a socket
+            or a device. What was there is there then.
         RuntimeError
             Inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
 
@@ -403,9 +406,19 @@ class Optimizer:
             If the file can't be read.
         ValueError
             If the file is damaged, as truncated or with a bit flipped, or not one that an optimizer
-            has saved; and as `load_state_dict`. Nothing has changed then.
-        TypeError, RuntimeError
-            As `load_state_dict`.
+            has saved, or doesn't fit this one, for every reason for which `load_state_dict` raises.
+            Nothing has changed then.
+        TypeError
+            If an argument is of the wrong type.
+        RuntimeError
+            Inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
+        MemoryError
+            If there is no memory for the file's content, which is read before it is used.
+
+        Notes
+        -----
+        Whatever a file says, no code runs that it names, and it takes as much memory as it is long,
+        and a multiple of its header, which has at most 100 MB.
         """
         return load_file(self, path, strict=flag("strict", strict))
 
