@@ -286,3 +286,23 @@ def test_ahead_then_more_parameters_then_swapped() -> None:
         assert (first != before[0]).all()
     for p, q in zip([first, *more], before, strict=True):
         np.testing.assert_array_equal(p, q)
+
+
+@every_dtype
+@pytest.mark.parametrize("init", [None, "gradient", "zeros"])
+def test_a_buffer_that_begins_beside_an_average_begins_undamped(init: Any, dtype: type) -> None:
+    """Both are new at the same step; only one of them says that the step is the buffer's first."""
+    more = {"momentum": 0.9, "dampening": 0.5, "momentum_init": init, "ema_decay": 0.9}
+    for late in (False, True):
+        params = random_arrays(0, dtype, SHAPES)
+        options = {"lr": 0.1} if late else {"lr": 0.1, **more}
+        ours, theirs = fusedopt.SGD(copies(params), **options), reference.SGD(params, **options)
+        for step in range(4):
+            if late and step == 1:
+                for opt in (ours, theirs):
+                    opt.param_groups[0].update(more)
+            grads: list[Any] = random_arrays(1 + step, dtype, SHAPES)
+            grads[2 + step] = None
+            for opt in (ours, theirs):
+                opt.step(grads)
+            assert_same(ours, theirs)

@@ -1,5 +1,6 @@
 """Contract: parameters in groups, under names, with gradients given or bound."""
 
+import gc
 import inspect
 import sys
 import threading
@@ -505,3 +506,131 @@ def test_lookahead_with_groups() -> None:
     opt.param_groups[1]["nesterov"] = True
     with pytest.raises(ValueError, match=r"^lookahead\(\): needs velocity=True, nesterov=False"):
         opt.lookahead().__enter__()
+
+
+@MODULES
+def test_groups_that_are_added_under_names(module: Any) -> None:
+    arrays = {name: np.zeros(2) for name in ("a", "b", "c", "d", "e")}
+    opt = module.SGD({"a": arrays["a"]}, lr=1.0, momentum=0.5)
+    opt.add_param_group({"params": {"b": arrays["b"], "c": arrays["c"]}, "lr": 2.0})
+    opt.step({"c": np.full(2, 3.0), "a": np.full(2, 1.0), "b": np.full(2, 2.0)})
+    opt.add_param_group({"params": [("d", arrays["d"])]})
+    opt.add_param_group({"params": {}})
+    opt.add_param_group({"params": {"e": arrays["e"]}, "momentum": 0.0})
+    given = {name: np.full(2, float(k)) for k, name in enumerate("edcba", 1)}
+    opt.step({**given, "c": None})
+    assert [arrays[name][0] for name in "abcde"] == [-1 - 5.5, -4 - 2 * 5, -6, -2, -1]
+    assert list(opt.state) == list("abcde")
+    assert [opt.state[name]["step"] for name in "abcde"] == [2, 2, 1, 1, 1]
+    assert list(opt.step_counts) == [2, 2, 1, 1, 1]
+    assert [list(opt.state[name]) == ["step"] for name in "abcde"] == [False] * 4 + [True]
+    before = {name: array.copy() for name, array in arrays.items()}
+    for bad in ({**given, "f": None}, {k: v for k, v in given.items() if k != "e"}):
+        with pytest.raises((ValueError, KeyError)):
+            opt.step(bad)
+    for name, array in arrays.items():
+        np.testing.assert_array_equal(array, before[name])
+
+
+@MODULES
+def test_bound_gradients_of_groups_under_names(module: Any) -> None:
+    a, b, c = (np.zeros(1) for _ in range(3))
+    opt = module.SGD({"a": a}, lr=1.0, grads={"a": np.ones(1)})
+    opt.add_param_group({"params": {"b": b}}, grads={"b": np.full(1, 2.0)})
+    opt.add_param_group({"params": {"c": c}}, grads=[None])
+    opt.step()
+    assert (a[0], b[0], c[0]) == (-1, -2, 0)
+    assert list(opt.step_counts) == [1, 1, 0]
+    opt.zero_grad()
+    opt.step()
+    assert (a[0], b[0], c[0]) == (-1, -2, 0)
+
+
+def test_every_way_to_fail_to_add_a_group_leaves_no_trace() -> None:
+    """Not in groups, names, counts, state, nor in what memory is taken for the optimizer's own."""
+    p, g = np.ones(3, np.float32), np.ones(3, np.float32)
+    opt = fusedopt.SGD({"p": p}, lr=0.5, momentum=0.5, grads=[g])
+    expected = reference.SGD({"p": p.copy()}, lr=0.5, momentum=0.5)
+    engine = opt._engine
+    rule = opt._group_rule(opt.param_groups[0], 0)
+    too_large = (rule[0], {**rule[1], "lr": 1e39}, None)
+    q, h = np.ones(2, np.float32), np.ones(2, np.float32)
+    counts = [engine.step_counts]
+    bad: list[tuple[list[Any], Any, Any, Any]] = [
+        ([q], ("q",), too_large, [h]),  # after all else but the gradients is there
+        ([q], ("q",), rule, [np.ones(3, np.float32)]),
+        ([q], ("q",), rule, [q]),
+        ([q], ("q",), rule, [p[:2]]),
+        ([q], ("q",), rule, [1]),
+        ([q, p[1:]], ("q", "r"), rule, [h, h]),
+        ([q, q[1:]], ("q", "r"), rule, [h, h]),
+        ([q, np.ones(2, int)], ("q", "r"), rule, [h, h]),
+        ([q], None, rule, [h]),
+        ([q], ("q", "r"), rule, [h]),
+        ([q], ("q",), rule, [h, h]),
+        ([q], ("q",), rule, None),
+        ([q], ("q",), rule, {"r": h}),
+        ([q], ("q",), ("sgd", {}, None), [h]),
+        ([q], ("q",), ("momentum", {}, 0.5), [h]),
+    ]
+    for _ in range(2):
+        for params, names, new_rule, grads in bad:
+            with pytest.raises((TypeError, ValueError)):
+                engine.add_group(params, names, new_rule, grads)
+            assert len(engine.step_counts) == 1
+            assert engine.step_counts.ctypes.data == counts[0].ctypes.data
+            assert engine.bound == (g,)
+            with pytest.raises(IndexError):
+                engine.state(1)
+            opt.step()
+            expected.step([g])
+            assert_same(opt, expected)
+            opt._configure_group(0, opt.param_groups[0])
+            with pytest.raises(IndexError):
+                engine.configure(1, rule)
+    engine.add_group([q], ("q",), rule, [h])
+    opt.step()
+    assert engine.step_counts.tolist() == [31, 1]
+    np.testing.assert_array_equal(q, np.full(2, 0.5, np.float32))
+
+
+def test_what_a_refused_group_had_is_free_for_others() -> None:
+    """Its arrays can be gradients, as can whatever lies where its counts lay."""
+    p, q = np.ones(3), np.ones(3)
+    opt = fusedopt.SGD([p], lr=0.5)
+    for _ in range(3):
+        with pytest.raises(TypeError):
+            opt.add_param_group({"params": [q, "r"]})
+        with pytest.raises(ValueError, match="overlaps"):
+            opt.add_param_group({"params": [q, p[1:]]})
+        opt.step([q])
+    assert (p == -0.5).all()
+    bound = fusedopt.SGD([p], lr=0.5, grads=[np.ones(3)])
+    for _ in range(50):
+        with pytest.raises(ValueError, match=r"^grads\[1\]: expected shape"):
+            bound.add_param_group({"params": [q]}, grads=[np.ones(4)])
+    fills = [np.ones(1) for _ in range(200)]  # some lie where counts of two parameters lay
+    for fill in fills:
+        one = fusedopt.SGD([p[:1]], lr=0.0)
+        one.step([fill])
+    for _ in range(3):
+        bound.step()
+    bound.add_param_group({"params": [q]}, grads=[np.ones(3)])
+    bound.step()
+    assert (q == 0.5).all()
+
+
+def test_step_counts_outlive_an_optimizer_that_refused_a_group() -> None:
+    """They keep the memory alive that they lie in, not that of counts which never were."""
+    opt = fusedopt.SGD([np.ones(3)], lr=0.5, grads=[np.ones(3)])
+    for _ in range(3):
+        opt.step()
+    for _ in range(3):
+        with pytest.raises(ValueError, match=r"^grads\[1\]: expected shape"):
+            opt.add_param_group({"params": [np.ones(2)]}, grads=[np.ones(4)])
+    counts = opt.step_counts
+    del opt
+    gc.collect()
+    filler = [np.ones(1) for _ in range(100)]
+    assert list(counts) == [3]
+    assert len(filler) == 100

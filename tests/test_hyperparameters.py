@@ -1,5 +1,6 @@
 """Contract: hyperparameters are checked, when given and when assigned; nothing unknown is taken."""
 
+import re
 from fractions import Fraction
 from typing import Any
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 import fusedopt
-from fusedopt import functional, reference
+from fusedopt import _core, functional, reference
 
 NAN, INF = float("nan"), float("inf")
 NON_NEGATIVE = "expected a finite number >= 0, got"
@@ -263,3 +264,65 @@ def test_functional_checks_its_hyperparameters() -> None:
         with pytest.raises(TypeError, match=f"^{name}: expected an array or a list .*, got None"):
             functional.adam_(*arrays, step=1, lr=1)
     assert all((array == 1).all() for array in x)
+
+
+def test_the_largest_float32_is_finite_in_it_and_the_next_number_is_not() -> None:
+    largest = float(np.finfo(np.float32).max)
+    p, g = np.zeros(1, np.float32), np.full(1, -1, np.float32)
+    opt = fusedopt.SGD([p], lr=largest)
+    opt.step([g])
+    assert p[0] == largest
+    opt.param_groups[0].update(momentum=0.5, dampening=-largest)
+    opt.step([0 * g])
+    text = "expected a number that is finite in float32, as parameters are, got "
+    beyond = float(np.nextafter(largest, np.inf))
+    for name, value in (("lr", beyond), ("dampening", beyond), ("dampening", -beyond)):
+        with pytest.raises(ValueError, match=f"^{name}: {text}{re.escape(repr(value))}$"):
+            fusedopt.SGD([p], momentum=0.5, **{name: value})
+        with pytest.raises(ValueError, match=f"^{name}: {text}"):
+            functional.sgd_(p, g, 0 * p, step=1, momentum=0.5, **{"lr": 0.0, name: value})
+        other = fusedopt.SGD([np.zeros(1)], momentum=0.5, **{name: value})
+        other.step([np.ones(1)])  # float64 holds it
+
+
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+def test_errors_say_which_group_what_was_expected_and_what_came(module: Any) -> None:
+    opt = module.SGD([{"params": [np.ones(3)]}, {"params": [np.ones(2)]}], momentum=0.9)
+    for value, error, shown in [
+        (-1, ValueError, "-1.0"),
+        (NAN, ValueError, "nan"),
+        (10**400, ValueError, "inf"),
+        ("0.1", TypeError, "'0.1' \\(str\\)"),
+        (True, TypeError, "True \\(bool\\)"),
+    ]:
+        text = f"expected a finite number >= 0, got {shown}$"
+        with pytest.raises(error, match=f"^lr: {text}"):
+            opt.param_groups[1]["lr"] = value
+        with pytest.raises(error, match=rf"^param_group\['lr'\]: {text}"):
+            opt.add_param_group({"params": [np.ones(1)], "lr": value})
+        with pytest.raises(error, match=rf"^param_groups\[1\]\['lr'\]: {text}"):
+            module.SGD([{"params": [np.ones(3)]}, {"params": [np.ones(2)], "lr": value}])
+        opt.param_groups[1]["lr"] = lambda step, value=value: value
+        with pytest.raises(error, match=r"^param_groups\[1\]: lr: expected a finite number >= 0"):
+            opt.step([np.ones(3), np.ones(2)])
+        opt.param_groups[1]["lr"] = 0.1
+    assert opt.completed_steps == 0
+    assert len(opt.param_groups) == 2
+
+
+def test_the_native_half_takes_exactly_the_hyperparameters_of_a_rule() -> None:
+    """Python always gives them; a rule that gets new ones must not read what isn't there."""
+    names, _ = _core.rules()["sgd"]
+    exact = dict.fromkeys(names, 0.0)
+    stepper = _core.Stepper()
+    p = np.ones(2)
+    for hyperparameters, text in [
+        (exact | {"beta": 1.0}, f"rule 'sgd' takes {len(names)}, got {len(names) + 1}"),
+        (dict.fromkeys(names[1:], 0.0), f"rule 'sgd' needs '{names[0]}'"),
+        (dict.fromkeys(names[1:], 0.0) | {"beta": 0.0}, f"rule 'sgd' needs '{names[0]}'"),
+    ]:
+        with pytest.raises(ValueError, match=f"^hyperparameters: {text}"):
+            stepper.add_group([p], None, ("sgd", hyperparameters, None), None)
+    with pytest.raises(ValueError, match="^rule: there is none named 'sgdx'"):
+        stepper.add_group([p], None, ("sgdx", exact, None), None)
+    stepper.add_group([p], None, ("sgd", exact, None), None)

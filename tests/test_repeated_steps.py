@@ -3,6 +3,7 @@
 It takes another way through the native code, one that reuses what the last step laid out.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -183,3 +184,62 @@ def test_a_gradient_that_owns_the_memory_of_a_parameter() -> None:
         with pytest.raises(ValueError, match=r"grads\[[02]\] overlaps params\[[02]\]"):
             opt.step(full)
     np.testing.assert_array_equal(owner, before)
+
+
+@pytest.mark.parametrize(
+    ("shape", "other"),
+    [
+        ((2, 3, 4), (2, 3, 5)),
+        ((2, 3, 4), (2, 3, 3)),
+        ((2, 3, 4), (2, 2, 4)),
+        ((2, 3, 4), (1, 3, 4)),
+        ((2, 3, 4, 5), (2, 3, 5, 4)),
+        ((2, 3, 4, 5), (2, 3, 4, 6)),
+        ((2, 3, 4, 5, 2), (2, 3, 4, 5, 3)),
+        ((1, 1, 1, 2, 1, 1, 1), (1, 1, 1, 1, 1, 1, 2)),
+        ((2, 0, 4), (2, 0, 5)),
+        ((3, 4), (3, 3)),
+        ((3, 4), (2, 4)),
+        ((3, 4), (3, 4, 1)),
+        ((3,), (2,)),
+        ((3,), (3, 1)),
+        ((1,), ()),
+        ((), (1,)),
+    ],
+    ids=str,
+)
+def test_every_number_of_a_shape_counts(shape: tuple[int, ...], other: tuple[int, ...]) -> None:
+    params = [np.ones(2, np.float32), np.ones(shape, np.float32), np.ones(2, np.float32)]
+    opt = fusedopt.SGD(params, lr=1.0)
+    grads = [np.ones_like(p) for p in params]
+    for _ in range(2):
+        opt.step(grads)
+    with pytest.raises(ValueError, match=rf"^grads\[1\]: expected shape {re.escape(str(shape))}"):
+        opt.step([grads[0], np.ones(other, np.float32), grads[2]])
+    params[1].resize(other, refcheck=False)
+    for gradient in (np.ones(other, np.float32), grads[1]):  # also where they agree
+        with pytest.raises(ValueError, match=rf"\[1\]: expected shape {re.escape(str(shape))}"):
+            opt.step([grads[0], gradient, grads[2]])
+    assert (params[0] == -1).all()
+    assert (params[2] == -1).all()
+    assert list(opt.step_counts) == [2, 2, 2]
+
+
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")
+def test_a_parameter_of_another_type_than_it_was() -> None:
+    """Retyped in place, with gradients that go along with it."""
+    for index in (0, 1):
+        params = [np.ones(4, np.float32), np.ones(4, np.float32)]
+        opt = fusedopt.SGD(params, lr=1.0)
+        grads: Arrays = [np.ones(4, np.float32), np.ones(4, np.float32)]
+        for _ in range(2):
+            opt.step(grads)
+        for dtype in (np.int32, ">f4"):
+            params[index].dtype = dtype  # type: ignore[misc]
+            for gradient in (grads[index], np.ones(4, dtype)):
+                given = [*grads[:index], gradient, *grads[index + 1 :]]
+                with pytest.raises(TypeError, match=rf"{index}\]: expected dtype float32"):
+                    opt.step(given)
+            params[index].dtype = np.float32  # type: ignore[misc]
+        for p in params:
+            assert (p == -1).all()

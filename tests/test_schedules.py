@@ -472,3 +472,76 @@ def test_an_array_is_no_number() -> None:
     text = r"^lr: expected a number, got an array of shape \(1,\), from its schedule after 1 steps"
     with pytest.raises(TypeError, match=text):
         opt.step([np.ones(1)])
+
+
+def test_one_cycle_of_a_start_without_steps() -> None:
+    """Its peak is where the first step is, or would be before it."""
+    for steps, pct in ((10, 0.1), (1000, 0.001), (1, 1.0)):
+        assert one_cycle(0.9, steps, pct_start=pct)(0) == (0.9 if steps > 1 else 0.9 / 25 / 1e4)
+    early = one_cycle(0.9, 10, pct_start=0.0)
+    assert early(0) < 0.9
+    assert [early(k) > early(k + 1) for k in range(9)] == [True] * 9
+    late = one_cycle(0.9, 10, pct_start=1.0)
+    assert [late(k) < late(k + 1) for k in range(9)] == [True] * 9
+    assert late(9) == 0.9
+    assert late(10) == 0.9 / 25 / 1e4
+    exact = one_cycle(0.9, 11, pct_start=0.5454545454545454)  # the top at step 5, not beside it
+    assert exact(5) == pytest.approx(0.9, rel=1e-12)
+    assert exact(10) == exact(11) == 0.9 / 25 / 1e4
+
+
+def test_at_its_boundary_a_joined_schedule_is_at_its_beginning() -> None:
+    parts: list[Schedule | float] = [0.5, linear(7.0, 9.0, steps=2), exponential(3.0, gamma=0.5)]
+    schedule = join(parts, [2, 5])
+    assert [schedule(k) for k in range(8)] == [0.5, 0.5, 7, 8, 9, 3, 1.5, 0.75]
+    stairs = piecewise([2, 5], [1, 2, 3])
+    assert [stairs(k) for k in range(7)] == [1, 1, 2, 2, 2, 3, 3]
+
+
+def test_ends_of_schedules() -> None:
+    """Where one becomes another, on both sides."""
+    for schedule, last, before, after in [
+        (linear(0.0, 1.0, steps=4), 4, 0.75, 1.0),
+        (polynomial(1.0, 0.0, steps=4, power=1), 4, 0.25, 0.0),
+        (step(1.0, step_size=4, gamma=0.5), 4, 1.0, 0.5),
+        (warmup(exponential(1.0, gamma=0.5), steps=4), 4, 0.75, 1.0),
+        (warmup(exponential(1.0, gamma=0.5), steps=4), 5, 1.0, 0.5),
+        (cosine_restarts(1.0, period=4), 4, (1 + math.cos(0.75 * math.pi)) / 2, 1.0),
+        (cosine_restarts(1.0, period=2, mult=2), 2, 0.5, 1.0),
+        (cosine_restarts(1.0, period=2, mult=2), 6, (1 + math.cos(0.75 * math.pi)) / 2, 1.0),
+    ]:
+        assert schedule(last - 1) == pytest.approx(before, abs=1e-15), schedule
+        assert schedule(last) == after, schedule
+
+
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+def test_a_schedule_that_is_loaded_is_asked(module: Any) -> None:
+    """Also by an optimizer that had none, and whose hyperparameters were known to be as before."""
+    p, q = np.zeros(1), np.zeros(1)
+    ours, theirs = module.SGD([p], lr=exponential(1.0, gamma=0.5)), module.SGD([q], lr=0.25)
+    for opt in (ours, theirs):
+        for _ in range(2):
+            opt.step([-np.ones(1)])
+    theirs.load_state_dict(ours.state_dict())
+    q[:] = p
+    for _ in range(3):
+        ours.step([-np.ones(1)])
+        theirs.step([-np.ones(1)])
+    assert p[0] == 1 + 0.5 + 0.25 + 0.125 + 0.0625
+    assert_same(theirs, ours)
+    assert theirs.param_groups[0]["lr"] == exponential(1.0, gamma=0.5)
+
+
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+def test_a_schedule_of_a_group_that_is_added_is_asked(module: Any) -> None:
+    p, q, r = np.zeros(1), np.zeros(1), np.zeros(1)
+    opt = module.SGD([p], lr=0.25)
+    for _ in range(2):
+        opt.step([-np.ones(1)])
+    opt.add_param_group({"params": [q], "lr": exponential(1.0, gamma=0.5)})
+    for _ in range(2):
+        opt.step([-np.ones(1)] * 2)
+    opt.add_param_group({"params": [r], "lr": lambda step: float(step)})
+    for _ in range(2):
+        opt.step([-np.ones(1)] * 3)
+    assert (p[0], q[0], r[0]) == (1.5, 0.25 + 0.125 + 0.0625 + 0.03125, 4 + 5)

@@ -1,6 +1,7 @@
 """Contract: subnormals are flushed inside the kernels by default, and the mode never leaks."""
 
 import ctypes
+import math
 import platform
 import sys
 
@@ -18,7 +19,8 @@ from cases import (
     every_rule,
     random_arrays,
 )
-from fusedopt import _core
+from fusedopt import _core, functional
+from subprocesses import output_of
 
 TINY = {np.float32: 1e-21, np.float64: 1e-155}  # its square is subnormal
 
@@ -115,3 +117,127 @@ def test_setting_is_shown_and_checked() -> None:
     assert fusedopt.show_config(mode="dict")["flush denormals"] is False
     with pytest.raises(TypeError, match="mode: expected True or False, got 1"):
         fusedopt.set_flush_denormal(1)
+
+
+@pytest.mark.usefixtures("_where")
+@pytest.mark.parametrize(
+    ("dtype", "value"),
+    [(np.float32, 1e-40), (np.float64, 1e-160)],
+    ids=["inputs", "results"],  # subnormal elements, and squares of normal ones
+)
+def test_norms_and_what_is_measured_are_flushed(dtype: type, value: float) -> None:
+    """Before the update, on the way and where it is skipped; and by itself."""
+    g = np.full(9000, value, dtype)
+    bad = np.append(g[1:], dtype(np.nan))
+    for flush in (False, True):
+        fusedopt.set_flush_denormal(flush)
+        expected = 0 if flush else pytest.approx(math.sqrt(9000) * value, rel=1e-3)
+        p = g.copy()
+        opt = fusedopt.SGD([p], lr=0.0)
+        skipped = opt.step([bad], on_nonfinite="skip", stats=True)
+        assert skipped is not None
+        assert skipped.skipped
+        assert skipped.stats is not None
+        assert skipped.stats[0].param_norm == expected
+        for options in ({"max_norm": 1.0}, {"max_norm": math.inf}, {"stats": True}):
+            result = opt.step([g], **options)
+            assert result is not None
+            assert result.grad_norm == expected, options
+        p[:] = g
+        opt.param_groups[0]["lr"] = 1.0
+        result = opt.step([-g], stats=True)
+        assert result is not None
+        assert result.stats is not None
+        (stats,) = result.stats
+        assert stats.grad_norm == expected
+        if dtype is np.float32:
+            assert (stats.update_norm, stats.param_norm) == (
+                (0, 0) if flush else (pytest.approx(math.sqrt(9000) * value, rel=1e-3),
+                                      pytest.approx(2 * math.sqrt(9000) * value, rel=1e-3))
+            )  # fmt: skip
+        assert functional.global_norm(g) == expected
+        assert functional.global_norm([g, None, g[:0]]) == expected
+
+
+@pytest.mark.usefixtures("_where")
+@every_dtype
+def test_inputs_and_results_are_flushed_each_by_itself(dtype: type) -> None:
+    """One switch of the processor is for what is read and another for what is written."""
+    tiny, size = np.finfo(dtype).tiny, 3000
+    p = np.full(size, 1.0, dtype)  # what is read: a subnormal number that would count
+    fusedopt.SGD([p], lr=float(1 / tiny)).step([np.full(size, tiny / 4, dtype)])
+    assert (p == 1).all()
+    p = np.full(size, 1.5 * tiny, dtype)  # what is written: of normal numbers
+    fusedopt.SGD([p], lr=1.0).step([np.full(size, tiny, dtype)])
+    assert (p == 0).all()
+    p = np.full(size, tiny / 2, dtype)  # an average reads it, and a measure does
+    opt = fusedopt.SGD([p], lr=0.0, ema_decay=0.5)
+    opt.step([np.zeros(size, dtype)])
+    assert (opt.ema[0] == 0).all()
+    fusedopt.set_flush_denormal(False)
+    p = np.full(size, tiny / 2, dtype)
+    opt = fusedopt.SGD([p], lr=0.0, ema_decay=0.5)
+    opt.step([np.zeros(size, dtype)])
+    assert (opt.ema[0] == dtype(tiny / 2)).all()
+    assert (p == dtype(tiny / 2)).all()
+
+
+def test_scalars_and_what_state_begins_with_are_never_flushed() -> None:
+    """As a step of a learning rate that is subnormal in float32, where it is multiplied by more."""
+    p = np.zeros(100, np.float64)
+    fusedopt.SGD([p], lr=1e-310).step([np.full(100, -1e10)])
+    assert (p == 0).all()  # the kernel reads it as 0
+    fusedopt.set_flush_denormal(False)
+    p = np.zeros(100, np.float64)
+    fusedopt.SGD([p], lr=1e-310).step([np.full(100, -1e10)])
+    assert (p == 1e-310 * 1e10).all()
+    fusedopt.set_flush_denormal(True)
+    opt = fusedopt.RMSprop([np.ones(100, np.float32)], lr=0.0, initial_square_avg=1e-40, alpha=0.0)
+    opt.step([np.ones(100, np.float32)], on_nonfinite="raise")
+    assert opt.state[0]["step"] == 1
+    p = np.zeros(100)
+    opt = fusedopt.Adam([p], lr=1e-300, betas=(0.0, 0.0))  # lr / correction is computed once
+    opt.step([np.ones(100)], loss_scale=1e-300, max_norm=1e-8)
+    assert np.isfinite(p).all()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the modes' numbers are those of glibc")
+def test_nothing_leaks_in_or_out_of_anything_that_computes() -> None:
+    """Neither a rounding mode into a norm, an average or a move, nor flags out of them."""
+    code = """
+import ctypes, sys, numpy as np, fusedopt
+from fusedopt import functional
+libm = ctypes.CDLL("libm.so.6")
+x86 = sys.argv[1] == "x86_64"
+upward, downward = (0x800, 0x400) if x86 else (0x400000, 0x800000)
+every_flag = 0x3D if x86 else 0x1F
+results, flags = [], 0
+for size in (100, 50_001):
+    for mode in (0, upward, downward):
+        p, g = np.linspace(1, 2, size), np.linspace(-1, 1, size)
+        g[1:3] = 1e-300, 1e200
+        h = g.astype(np.float32)
+        opt = fusedopt.SGD([p], lr=0.013, momentum=0.9, velocity=True, ema_decay=0.9)
+        told = []
+        assert libm.fesetround(mode) == 0
+        libm.feclearexcept(every_flag)
+        opt.step([g])
+        told.append(opt.step([g], max_norm=0.3, clip_value=0.7, stats=True))
+        g[7] = np.nan
+        told.append(repr(opt.step([g], on_nonfinite="skip", stats=True)))
+        with opt.lookahead():
+            told.append(p.tobytes())
+        with opt.swap_ema():
+            told.append(p.tobytes())
+        flags |= libm.fetestexcept(every_flag)
+        libm.fesetround(mode)
+        libm.feclearexcept(every_flag)
+        told.append(functional.global_norm([g[:5], g[8:]]))
+        told.append(functional.global_norm([h[:2], h[8:]]))
+        flags |= libm.fetestexcept(every_flag)
+        assert libm.fegetround() == mode
+        libm.fesetround(0)
+        results.append((p.tobytes(), told))
+print(all(r == results[3 * (k // 3)] for k, r in enumerate(results)), flags)
+"""
+    assert output_of(code, platform.machine()) == "True 0"
