@@ -197,6 +197,21 @@ def test_arrays_may_be_those_of_the_optimizer_itself() -> None:
     np.testing.assert_array_equal(opt.state[1]["exp_avg_sq"], before[0]["exp_avg"])
 
 
+@MODULES
+def test_loaded_hyperparameters_count_at_once(module: Any) -> None:
+    """In the next step and in lookahead(), though the optimizer has stepped with others."""
+    p = np.ones(2)
+    opt = module.SGD([p], lr=0.5, momentum=0.5, velocity=True)
+    opt.step([np.ones(2)])
+    state = copy.deepcopy(opt.state_dict())
+    state["param_groups"][0].update(lr=2.0, momentum=0.75)
+    opt.load_state_dict(state)
+    with opt.lookahead():
+        assert (p == 0.5 - 0.75 * 0.5).all()
+    opt.step([np.full(2, 0.25)])
+    assert (p == 0.5 - 0.75 * 0.5 - 2 * 0.25).all()
+
+
 # What is wrong with a state.
 
 

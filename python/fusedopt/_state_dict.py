@@ -151,6 +151,8 @@ def load(opt: Optimizer, loaded: Loaded, params: list[Array] | None) -> None:
     pairs = zip(opt._groups, loaded.groups, strict=False)  # the engine compares their numbers
     updates = [(group._values, new.hyperparameters()) for group, new in pairs]
     numbers = loaded.steps, loaded.completed_steps
+    for group in opt._groups:
+        group._changed = True  # what is loaded counts from the next step or lookahead on
     opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates)
 
 
