@@ -5,6 +5,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/gil.hpp"
+#include "bindings/gradients.hpp"
 #include "bindings/rules.hpp"
 #include "engine/array_scan.hpp"
 #include "engine/overlap.hpp"
@@ -34,10 +35,12 @@ Argument read_argument(py::handle name, py::handle value) {
     throw py::type_error(argument.name + ": expected an array or a list of arrays, got " +
                          type_name(value));
   }
-  const py::ssize_t count = PySequence_Fast_GET_SIZE(value.ptr());
+  const py::object list =
+      is_list_or_tuple(value) ? py::reinterpret_borrow<py::object>(value) : list_of(value);
+  const py::ssize_t count = PySequence_Fast_GET_SIZE(list.ptr());
   for (py::ssize_t i = 0; i < count; ++i) {
     argument.arrays.push_back(
-        py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(value.ptr(), i)));
+        py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(list.ptr(), i)));
   }
   return argument;
 }

@@ -1,4 +1,4 @@
-// Working without the GIL.
+// Working without the GIL, and taking it back.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -10,11 +10,33 @@
 
 namespace fusedopt {
 
-// Runs work() without the GIL, and passes on what it throws.
+// Calls Python's C API where it may wait for the GIL: where it takes it back, or runs Python code.
 //
-// Not pybind11's gil_scoped_release: when the interpreter shuts down under a daemon thread, taking
-// the GIL back ends that thread by unwinding its stack, which may not pass through a destructor.
-// As Python itself does from 3.14 on, such a thread is left hanging instead.
+// When the interpreter ends under a daemon thread, whoever waits for the GIL never gets it. Up to
+// Python 3.13 that thread is ended by unwinding its stack, at any moment, and every destructor on
+// the way runs without the GIL; so no look ahead at whether the interpreter is ending helps. From
+// 3.14 on such a thread is left hanging, and so it is here: the unwinding is stopped at its first
+// frame that is ours. call() may hold nothing that has a destructor.
+template <typename Call>
+auto call_python(const Call& call) {
+  try {
+    return call();
+  } catch (...) {  // C code throws nothing else
+    while (true) std::this_thread::sleep_for(std::chrono::hours(1));
+  }
+}
+
+// Whether the interpreter is ending: other threads will get the GIL no more.
+inline bool is_finalizing() {
+#if PY_VERSION_HEX >= 0x030D0000
+  return Py_IsFinalizing() != 0;
+#else
+  return _Py_IsFinalizing() != 0;
+#endif
+}
+
+// Runs work() without the GIL, and passes on what it throws. Not pybind11's gil_scoped_release,
+// which takes the GIL back in a destructor.
 template <typename Work>
 void without_gil(const Work& work) {
   std::exception_ptr error;
@@ -24,13 +46,7 @@ void without_gil(const Work& work) {
   } catch (...) {
     error = std::current_exception();
   }
-#if PY_VERSION_HEX >= 0x030D0000
-  const bool finalizing = Py_IsFinalizing();
-#else
-  const bool finalizing = _Py_IsFinalizing();
-#endif
-  while (finalizing) std::this_thread::sleep_for(std::chrono::hours(1));
-  PyEval_RestoreThread(thread);
+  call_python([thread] { PyEval_RestoreThread(thread); });
   if (error) std::rethrow_exception(error);
 }
 

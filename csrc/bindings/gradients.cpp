@@ -2,9 +2,20 @@
 
 #include <string>
 
+#include "bindings/gil.hpp"
+
 namespace fusedopt {
 
 namespace {
+
+// What a function of Python's C API gives that may run code of the caller's, as its own error where
+// there is one.
+template <typename Call>
+py::object result_of(const Call& call) {
+  auto result = py::reinterpret_steal<py::object>(call_python(call));
+  if (!result) throw py::error_already_set();
+  return result;
+}
 
 // The values of a dict, for exactly the names that parameters have. The tuple holds references:
 // looking up a name can run a key's own __eq__, which could drop what was found before.
@@ -14,7 +25,7 @@ py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {
   }
   py::tuple found(names.count());
   for (std::size_t i = 0; i < names.count(); ++i) {
-    PyObject* value = PyDict_GetItemWithError(grads.ptr(), names[i]);
+    PyObject* value = call_python([&] { return PyDict_GetItemWithError(grads.ptr(), names[i]); });
     if (value) {
       found[i] = py::reinterpret_borrow<py::object>(value);
       continue;
@@ -49,14 +60,19 @@ ParameterNames ParameterNames::first(std::size_t count) const {
   return {names_[py::slice(0, static_cast<py::ssize_t>(count), 1)], 0};
 }
 
+py::object list_of(py::handle sequence) {
+  PyObject* object = sequence.ptr();
+  return result_of([object] { return PySequence_List(object); });
+}
+
 py::object as_list_or_tuple(py::handle grads, const ParameterNames& names) {
   PyObject* object = grads.ptr();
-  if (PyList_Check(object) || PyTuple_Check(object)) {
-    return py::reinterpret_borrow<py::object>(grads);
-  }
+  if (is_list_or_tuple(grads)) return py::reinterpret_borrow<py::object>(grads);
   if (PyDict_Check(object)) return values_by_name(py::reinterpret_borrow<py::dict>(grads), names);
-  if (PyMapping_Check(object) && py::hasattr(grads, "keys")) {
-    return values_by_name(py::dict(py::reinterpret_borrow<py::object>(grads)), names);
+  const auto has_keys = [object] { return PyObject_HasAttrString(object, "keys"); };
+  if (PyMapping_Check(object) && call_python(has_keys)) {
+    auto* const dict = reinterpret_cast<PyObject*>(&PyDict_Type);
+    return values_by_name(result_of([=] { return PyObject_CallOneArg(dict, object); }), names);
   }
   if (PyArray_Check(object) || PyUnicode_Check(object) || !PySequence_Check(object)) {
     const char* expected = names.given() ? "a dict or list of arrays" : "a list of arrays";
@@ -64,9 +80,7 @@ py::object as_list_or_tuple(py::handle grads, const ParameterNames& names) {
     throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads) +
                          hint);
   }
-  auto list = py::reinterpret_steal<py::object>(PySequence_List(object));
-  if (!list) throw py::error_already_set();
-  return list;
+  return list_of(grads);
 }
 
 PyObject* const* items_of(py::handle list_or_tuple, const ParameterNames& names) {

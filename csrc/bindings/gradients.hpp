@@ -36,6 +36,15 @@ class ParameterNames {
   std::size_t count_;
 };
 
+// Whether it is one as Python has them, not a subclass, whose iterator may be another: then reading
+// it runs no Python code.
+inline bool is_list_or_tuple(py::handle object) {
+  return PyList_CheckExact(object.ptr()) || PyTuple_CheckExact(object.ptr());
+}
+
+// A new list of what a sequence's iterator gives. May run Python code.
+py::object list_of(py::handle sequence);
+
 // The gradients as a list or tuple in the order of the parameters: the caller's own where it is
 // one. May run Python code.
 py::object as_list_or_tuple(py::handle grads, const ParameterNames& names);

@@ -54,7 +54,7 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
     written[i] = static_cast<char*>(data_of(parameters_[i].array));
     loaded.push_back({no_state, i, params->at(i)});
   }
-  find_those_with(written);
+  look_at_those_with(written);
   const auto place_of = [&](const Loaded& l) {
     return l.state == no_state ? written[l.parameter] : states_.data(l.state, l.parameter);
   };

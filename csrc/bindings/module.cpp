@@ -3,6 +3,8 @@
 #include <pybind11/stl.h>
 
 #include <functional>
+#include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -12,6 +14,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/functional.hpp"
+#include "bindings/native_type.hpp"
 #include "bindings/rules.hpp"
 #include "bindings/step_method.hpp"
 #include "bindings/stepper.hpp"
@@ -43,7 +46,50 @@ struct Block {
 
   void enter() const { begin(stepper.cast<Stepper&>()); }
   void exit(const py::args&) const { (stepper.cast<Stepper&>().*end)(); }
+
+  void visit(Visitor& visitor) const { visitor(stepper); }
+  void let_go_of_objects() { stepper = py::none(); }
 };
+
+// Stepper(allocate=None). All of it happens here, and __init__ does nothing: what __new__ alone
+// gives is a whole one, too, and none is made twice.
+PyObject* new_stepper(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
+  static const char* const names[] = {"allocate", nullptr};
+  PyObject* allocate = Py_None;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:Stepper",
+                                   const_cast<char**>(names),  // NOLINT: as C has it
+                                   &allocate)) {
+    return nullptr;
+  }
+  try {
+    return py::cast(std::make_unique<Stepper>(py::reinterpret_borrow<py::object>(allocate)))
+        .release()
+        .ptr();
+  } catch (const std::bad_alloc&) {
+    return PyErr_NoMemory();
+  } catch (py::error_already_set& error) {
+    error.restore();
+    return nullptr;
+  }
+}
+
+int init_nothing(PyObject*, PyObject*, PyObject*) { return 0; }
+
+py::custom_type_setup made_whole() {
+  return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
+    collected<Stepper>().value(heap_type);
+    heap_type->ht_type.tp_new = &new_stepper;
+    heap_type->ht_type.tp_init = &init_nothing;
+  });
+}
+
+// Only functions here make one.
+py::custom_type_setup made_by_functions() {
+  return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
+    collected<Block>().value(heap_type);
+    heap_type->ht_type.tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  });
+}
 
 // A rule's name, its hyperparameters, and the decay rate of an average.
 using GroupRuleArguments = std::tuple<std::string, py::dict, std::optional<double>>;
@@ -123,11 +169,10 @@ PYBIND11_MODULE(_core, module) {
 
   // As the stub has it: there is nothing static to guard.
   const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
-  py::class_<Block>(module, "Block", py::is_final(), plain)
+  py::class_<Block>(module, "Block", py::is_final(), plain, made_by_functions())
       .def("__enter__", &Block::enter)
       .def("__exit__", &Block::exit);
-  py::class_<Stepper>(module, "Stepper", py::is_final(), plain)
-      .def(py::init<py::object>(), py::arg("allocate") = py::none())
+  py::class_<Stepper>(module, "Stepper", py::is_final(), plain, made_whole())
       .def(
           "add_group",
           [](Stepper& self, const py::list& params, const py::object& names,
@@ -187,8 +232,16 @@ PYBIND11_MODULE(_core, module) {
            [](py::object self) {
              return Block{std::move(self), &Stepper::move_to_averages, &Stepper::move_back};
            })
-      .def("held",
-           [](py::object self) { return Block{std::move(self), &Stepper::hold, &Stepper::let_go}; })
+      .def(
+          "held",
+          [](py::object self, std::optional<std::string> action) {
+            return Block{std::move(self),
+                         [action = std::move(action)](Stepper& stepper) {
+                           stepper.hold(action ? action->c_str() : nullptr);
+                         },
+                         &Stepper::let_go};
+          },
+          py::arg("action"))
       // Also for protocols 0 and 1, which would try to make one without its arguments.
       .def(
           "__reduce_ex__",

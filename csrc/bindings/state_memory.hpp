@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/arrays.hpp"
+#include "bindings/native_type.hpp"
 #include "engine/arena.hpp"
 
 namespace fusedopt {
@@ -19,6 +20,8 @@ class StateMemory {
 
   // Throws MemoryError, which says what the memory was wanted for, or what the function raises.
   std::shared_ptr<Arena> allocate(std::size_t bytes, const char* purpose) const;
+
+  void visit(Visitor& visitor) const { visitor(allocate_); }
 
   // Whether allocating runs Python code.
   bool is_elsewhere() const { return !allocate_.is_none(); }

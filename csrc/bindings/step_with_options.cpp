@@ -9,13 +9,13 @@
 namespace fusedopt {
 
 py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
-  // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
-  // list may be another.
   py::tuple in_order;
   const py::object given = read(grads);
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("step()");
   memory_.require_own();
+  // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
+  // list may be another. No Python code runs for it.
   in_order = py::tuple(given.is_none() ? bound_ : given);
   PyObject* const* items = items_of(in_order, parameters_.names());
   States::Missing made;

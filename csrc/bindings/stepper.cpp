@@ -38,7 +38,13 @@ void Stepper::step(py::handle grads) {
   take_step(grads, [] { return true; });
 }
 
+void Stepper::hold(const char* action) {
+  if (action) mutex_.require_outside(action);
+  mutex_.lock_reentrant();
+}
+
 bool Stepper::step_if_unchanged(py::handle grads) {
+  mutex_.require_outside("step()");
   // Asked with the lock: another thread may be telling of a change just now.
   return !changed_ && take_step(grads, [this] { return !changed_; });
 }
@@ -124,12 +130,14 @@ void Stepper::count_step(PyObject* const* grads, bool repeats) {
 }
 
 // Parameters are the user's arrays, who can resize them, freeze them or change their shape. Throws
-// where a kernel can't go along with that.
+// where a kernel can't go along with that. From here on all addresses are those of now.
 template <typename IsUpdated>
-void Stepper::find_parameters(const IsUpdated& is_updated) {
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    parameters_.require_usable(i, is_updated(i));
-  }
+void Stepper::look_at_parameters(const IsUpdated& is_updated) {
+  const std::size_t count = parameters_.count();
+  std::size_t same = 0;
+  while (same < count && parameters_.is_unchanged(same, is_updated(same))) ++same;
+  if (same == count) return;
+  for (std::size_t i = 0; i < count; ++i) parameters_.require_usable(i, is_updated(i));
   plan_is_regular_ = false;
   writable_.find(parameters_);
 }
@@ -175,6 +183,8 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
   const ParameterNames& names = parameters_.names();
   plan_.clear();
   plan_is_regular_ = false;
+  // All of them before any gradient: one may lie where a parameter was.
+  look_at_parameters([grads](std::size_t i) { return grads[i] != Py_None; });
   bool complete = true, regular = pieces == Pieces::joined;
   for (Group& g : groups_) {
     for (Folded& folded : g.folded) folded = {};
@@ -189,10 +199,6 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
     const Parameter& p = parameters_[i];
     Binding& binding = parameters_.bindings()[i];
     PyObject* grad = grads[i];
-    if (!parameters_.is_unchanged(i, grad != Py_None)) {
-      find_parameters([grads](std::size_t k) { return grads[k] != Py_None; });
-      return gather(grads, pieces);
-    }
     binding.follows = binding.joined = false;
     regular &= binding.array != nullptr;
     if (grad == Py_None) {
@@ -251,6 +257,7 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
 }
 
 void Stepper::move_ahead(const std::vector<double>& momenta) {
+  mutex_.require_outside("lookahead()");
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("lookahead()");
   if (momenta.size() != groups_.size()) {
@@ -267,27 +274,23 @@ void Stepper::move_ahead(const std::vector<double>& momenta) {
   }
   // First, as it may run Python code.
   elsewhere_.make_room(parameters_, velocities, memory_);
-  find_those_with(velocities);
+  look_at_those_with(velocities);
   elsewhere_.move_ahead(parameters_, std::move(velocities), momentum_of);
 }
 
 void Stepper::move_to_averages() {
+  mutex_.require_outside("swap_ema()");
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("swap_ema()");
   memory_.require_own();
   std::vector<char*> averages = states_.arrays_of("ema");
-  find_those_with(averages);
+  look_at_those_with(averages);
   elsewhere_.exchange(parameters_, std::move(averages));
 }
 
 // Looks at parameters again, of which those that have a partner are about to be written.
-void Stepper::find_those_with(const std::vector<char*>& partners) {
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (!parameters_.is_unchanged(i, partners[i] != nullptr)) {
-      find_parameters([&](std::size_t k) { return partners[k] != nullptr; });
-      break;
-    }
-  }
+void Stepper::look_at_those_with(const std::vector<char*>& partners) {
+  look_at_parameters([&](std::size_t i) { return partners[i] != nullptr; });
 }
 
 void Stepper::move_back() {
@@ -302,15 +305,35 @@ bool Stepper::follows_previous(const Group& group, std::size_t i) const {
          (!group.average || states_.follow_previous({*group.average}, i, bytes));
 }
 
-py::dict Stepper::state(py::ssize_t index) const {
+py::tuple Stepper::state(py::ssize_t index) {
+  const std::scoped_lock lock(mutex_);
   const auto i = static_cast<std::size_t>(index);
   if (i >= parameters_.count()) throw py::index_error("state: there is no such parameter");
   const Parameter& p = parameters_[i];
-  return states_.of(i, p.dtype, p.shape);
+  return py::make_tuple(steps_[i], states_.of(i, p.dtype, p.shape));
 }
 
 py::object Stepper::step_counts() const {
   return counts_over(steps_arena_, steps_, static_cast<npy_intp>(parameters_.count()));
+}
+
+void Stepper::visit(Visitor& visitor) const {
+  for (std::size_t i = 0; i < parameters_.count(); ++i) visitor(parameters_[i].array);
+  visitor(bound_);
+  memory_.visit(visitor);
+}
+
+void Stepper::let_go_of_objects() {
+  plan_.clear();
+  plan_is_regular_ = false;
+  groups_.clear();
+  states_.resize(0);
+  writable_ = {};
+  elsewhere_ = {};
+  // Last, as their finalizers may look at this.
+  const Parameters parameters = std::exchange(parameters_, {});
+  const py::object bound = std::exchange(bound_, py::none());
+  const StateMemory memory = std::exchange(memory_, StateMemory(py::none()));
 }
 
 }  // namespace fusedopt

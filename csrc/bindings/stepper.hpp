@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/elsewhere.hpp"
+#include "bindings/native_type.hpp"
 #include "bindings/parameters.hpp"
 #include "bindings/rules.hpp"
 #include "bindings/state_memory.hpp"
@@ -58,8 +59,9 @@ class Stepper {
             const std::optional<std::vector<py::object>>& params,
             const std::vector<std::pair<py::dict, py::dict>>& updates);
 
-  // Between the two other threads wait with their steps; this one may call what it likes.
-  void hold() { mutex_.lock_reentrant(); }
+  // Between the two other threads wait with their steps, and this one may call what is here. An
+  // action that changes what there is can't be meanwhile: throws in its name; null: it only looks.
+  void hold(const char* action);
   void let_go() { mutex_.unlock(); }
 
   // Throws where parameters are elsewhere, in the name of an action that can't be meanwhile.
@@ -69,7 +71,8 @@ class Stepper {
   bool changed() const { return changed_; }
   void set_changed(bool changed) { changed_ = changed; }
 
-  // The same as step(), unless a hyperparameter has changed: then does nothing and says false.
+  // The same as step(), unless a hyperparameter has changed: then does nothing and says false. Not
+  // between hold() and let_go().
   bool step_if_unchanged(py::handle grads);
 
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter; None
@@ -91,11 +94,17 @@ class Stepper {
   void move_to_averages();
   void move_back();
 
-  // The state arrays that a parameter has, by name.
-  py::dict state(py::ssize_t index) const;
+  // How many steps a parameter has taken, and the state arrays that it has, by name. Waits for a
+  // step of another thread: what that makes may not be there to stay.
+  py::tuple state(py::ssize_t index);
   std::int64_t completed_steps() const { return completed_steps_; }
   // Steps taken by each parameter: a read-only int64 array, live until a group is added.
   py::object step_counts() const;
+
+  // For the garbage collector, which may ask at any time that Python code runs.
+  void visit(Visitor& visitor) const;
+  // From here on there are no parameters.
+  void let_go_of_objects();
 
  private:
   // The coefficients that were folded last for a dtype, and for which step.
@@ -134,9 +143,9 @@ class Stepper {
   bool gather(PyObject* const* grads, Pieces pieces = Pieces::joined);
   void configure(Group& group, const GroupRule& rule);
   void require_finite(const Group& group, const ConfiguredRule& rule) const;
-  void find_those_with(const std::vector<char*>& partners);
+  void look_at_those_with(const std::vector<char*>& partners);
   template <typename IsUpdated>
-  void find_parameters(const IsUpdated& is_updated);
+  void look_at_parameters(const IsUpdated& is_updated);
   bool follows_previous(const Group& group, std::size_t i) const;
   void make_missing_state(PyObject* const* grads, States::Missing& missing, Pieces pieces);
   void unmake(const States::Missing& made);

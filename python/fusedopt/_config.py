@@ -3,7 +3,7 @@
 from typing import Any
 
 from . import _core
-from ._hyperparameters import flag
+from ._hyperparameters import flag, one_of
 
 
 def get_num_threads() -> int:
@@ -102,8 +102,10 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
     Raises
     ------
+    TypeError
+        If ``mode`` is not a str.
     ValueError
-        If ``mode`` is neither.
+        If it is neither.
 
     Examples
     --------
@@ -112,8 +114,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     >>> config["instruction sets"]["active"] in config["instruction sets"]["available"]
     True
     """
-    if mode not in ("stdout", "dict"):
-        raise ValueError(f"mode: expected 'stdout' or 'dict', got {mode!r}")
+    mode = one_of("stdout", "dict")("mode", mode)
     config: dict[str, Any] = {"version": _core.__version__, **_core.config()}
     if mode == "dict":
         return config

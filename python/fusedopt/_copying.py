@@ -19,6 +19,7 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
     deepcopy and pickle do, makes one copy of each, and what is rebuilt uses that.
     """
     opt._engine.require_home("copying an optimizer")
+    states = [opt._engine.state(i) for i in range(len(opt._states))]
     groups: list[dict[str, Any]] = []
     for group, _, names in opt._groups_in_order():
         arrays = list(group["params"])
@@ -29,8 +30,8 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
         "grads": opt._engine.bound,
         "defaults": opt._defaults,
         "state_dir": opt._state_files and opt._state_files.folder,
-        "states": [opt._engine.state(i) for i in range(len(opt._states))],
-        "steps": opt.step_counts.tolist(),
+        "states": [arrays for _, arrays in states],
+        "steps": [step for step, _ in states],
         "completed_steps": opt.completed_steps,
         "attributes": _attributes_of_subclasses(opt),
     }

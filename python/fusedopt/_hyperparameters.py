@@ -83,11 +83,13 @@ def one_of(*choices: str | None) -> Check:
     expected = " or ".join(repr(choice) for choice in choices)
 
     def check(name: str, value: Any) -> Any:
-        if not isinstance(value, str) and value not in choices:
+        # By type first: an array would be compared element by element.
+        if not (isinstance(value, str) or (value is None and None in choices)):
             raise TypeError(f"{name}: expected {expected}, got {_show(value)}")
-        if value not in choices:
-            raise ValueError(f"{name}: expected {expected}, got {value!r}")
-        return value
+        plain = value if value is None else str.__str__(value)
+        if plain not in choices:
+            raise ValueError(f"{name}: expected {expected}, got {plain!r}")
+        return plain
 
     return check
 

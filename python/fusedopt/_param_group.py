@@ -91,15 +91,16 @@ class ParamGroup(MutableMapping[str, Any]):
     @property
     def scheduled(self) -> frozenset[str]:
         """The names of hyperparameters that are schedules."""
-        return frozenset(name for name in self._checks if _is_scheduled(self._values[name]))
+        return _scheduled_in(self.hyperparameters())
 
-    def values_unasked(self) -> dict[str, Any]:
-        """Return the hyperparameters with zeros for those that are scheduled."""
+    def unasked(self) -> tuple[dict[str, Any], frozenset[str]]:
+        """Return the hyperparameters with zeros for those that are scheduled, and which are."""
         values = self.hyperparameters()
-        for name in self.scheduled:
+        scheduled = _scheduled_in(values)
+        for name in scheduled:
             pair = self._checks[name] is decay_rates
             values[name] = (0.0, 0.0) if pair else 0.0
-        return values
+        return values, scheduled
 
     def values_at(self, step: int) -> dict[str, Any]:
         """Return the hyperparameters after so many completed steps.
@@ -109,10 +110,18 @@ class ParamGroup(MutableMapping[str, Any]):
         TypeError, ValueError
             If a schedule gives something that the hyperparameter can't be.
         """
+        return self.asked(step)[0]
+
+    def asked(self, step: int) -> tuple[dict[str, Any], frozenset[str]]:
+        """Return the hyperparameters after so many completed steps, and which are scheduled.
+
+        Each is read once: another thread may assign it meanwhile.
+        """
         values = self.hyperparameters()
-        for name in self.scheduled:
+        scheduled = _scheduled_in(values)
+        for name in scheduled:
             values[name] = _evaluated(name, values[name], self._checks[name], step)
-        return values
+        return values, scheduled
 
     def __repr__(self) -> str:
         return f"ParamGroup({self.describe()})"
@@ -126,6 +135,10 @@ class ParamGroup(MutableMapping[str, Any]):
         arrays = f"{len(params):,} array" + ("" if len(params) == 1 else "s")
         size = f"{elements:,} element" + ("" if elements == 1 else "s")
         return f"{settings}; {arrays}, {size}" + (f", {dtypes}" if dtypes else "")
+
+
+def _scheduled_in(values: Mapping[str, Any]) -> frozenset[str]:
+    return frozenset(name for name, value in values.items() if _is_scheduled(value))
 
 
 def _is_scheduled(value: Any) -> bool:

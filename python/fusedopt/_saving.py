@@ -22,7 +22,7 @@ def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: A
     """Write an optimizer's state, and the parameters if wanted, to a file."""
     file = _as_path(path)
     _require_plain("extra", extra)
-    with opt._engine.held():
+    with opt._engine.held(None):
         state = to_state_dict(opt)
         arrays: dict[str, Array] = {}
         entries: dict[int, dict[str, Any]] = {}
@@ -52,7 +52,7 @@ def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> 
             saved[int(index)] = array
         else:
             states[int(index)][name] = array
-    with opt._engine.held():
+    with opt._engine.held("load()"):
         try:
             loaded = read_state_dict(opt, {**header, "state": states}, strict=strict)
             params = _fitting(opt, saved) if header["params"] else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence, ValuesView
 from contextlib import AbstractContextManager
 from numbers import Integral
 from typing import Any, Protocol
@@ -56,8 +56,12 @@ class Engine(Protocol):
         Each dict is brought up to date by the other, at the same moment.
         """
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keep other threads from stepping, for a block."""
+    def held(self, action: str | None) -> AbstractContextManager[None]:
+        """Keep other threads from stepping, for a block.
+
+        Raises RuntimeError inside another such block of this thread, in the name of an action that
+        changes what there is; None only looks at it.
+        """
         ...
 
     def require_home(self, action: str) -> None:
@@ -88,8 +92,8 @@ class Engine(Protocol):
         """Hold parameters and their averages in each other's place, for a block."""
         ...
 
-    def state(self, index: int) -> dict[str, Array]:
-        """Return the live state arrays that a parameter has, by name."""
+    def state(self, index: int) -> tuple[int, dict[str, Array]]:
+        """Return how many steps a parameter has taken, and its live state arrays, by name."""
         ...
 
     @property
@@ -114,7 +118,7 @@ class ParameterState(Mapping[str, Any]):
         self._index = index
 
     def _entries(self) -> dict[str, Any]:
-        step, arrays = int(self._engine.step_counts[self._index]), self._engine.state(self._index)
+        step, arrays = self._engine.state(self._index)
         return {"step": step, **arrays} if step or arrays else {}
 
     def __getitem__(self, name: str) -> Any:
@@ -125,6 +129,13 @@ class ParameterState(Mapping[str, Any]):
 
     def __len__(self) -> int:
         return len(self._entries())
+
+    # Of one moment, whatever other threads do meanwhile.
+    def items(self) -> ItemsView[str, Any]:
+        return self._entries().items()
+
+    def values(self) -> ValuesView[Any]:
+        return self._entries().values()
 
     def __repr__(self) -> str:
         return repr(self._entries())
@@ -150,7 +161,7 @@ class States(Mapping[int | str, ParameterState]):
         return self._states[int(index)]
 
     def __iter__(self) -> Iterator[int | str]:
-        return iter(self._names or range(len(self._states)))
+        return iter(tuple(self._names) or range(len(self._states)))
 
     def __len__(self) -> int:
         return len(self._states)
@@ -165,17 +176,28 @@ class Averages(Mapping[int | str, Array]):
     def __init__(self, states: States) -> None:
         self._states = states
 
+    def _arrays(self) -> dict[int | str, Array]:
+        entries = {key: state._entries() for key, state in self._states.items()}
+        return {key: found["ema"] for key, found in entries.items() if "ema" in found}
+
     def __getitem__(self, key: int | str) -> Array:
-        if "ema" not in self._states[key]:
+        average: Array | None = self._states[key]._entries().get("ema")
+        if average is None:
             raise KeyError(key)
-        average: Array = self._states[key]["ema"]
         return average
 
     def __iter__(self) -> Iterator[int | str]:
-        return (key for key, state in self._states.items() if "ema" in state)
+        return iter(self._arrays())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return len(self._arrays())
+
+    # Each average with what there is at that moment.
+    def items(self) -> ItemsView[int | str, Array]:
+        return self._arrays().items()
+
+    def values(self) -> ValuesView[Array]:
+        return self._arrays().values()
 
     def __repr__(self) -> str:
-        return repr(dict(self))
+        return repr(self._arrays())

@@ -105,7 +105,7 @@ def check_step_options(
         loss_scale=1.0 if loss_scale is None else positive("loss_scale", loss_scale),
         max_norm=None if max_norm is None else positive("max_norm", max_norm, infinite=True),
         clip_value=math.inf if clip_value is None else positive("clip_value", clip_value),
-        on_nonfinite=str(_on_nonfinite("on_nonfinite", on_nonfinite)),
+        on_nonfinite=_on_nonfinite("on_nonfinite", on_nonfinite),
         zero_grads=flag("zero_grads", zero_grads),
         stats=flag("stats", stats),
     )

@@ -71,10 +71,11 @@ class Optimizer:
     ) -> None:
         self._begin({**defaults, "ema_decay": ema_decay}, state_dir)
         specs = read_groups(params)
-        for spec in specs:
-            self._add(spec, f"param_groups[{len(self._groups)}]" if spec.overrides else "")
-        if grads is not None:
-            self._engine.bind(grads)
+        with self._engine.held(f"{type(self).__name__}()"):
+            for spec in specs:
+                self._add(spec, f"param_groups[{len(self._groups)}]" if spec.overrides else "")
+            if grads is not None:
+                self._engine.bind(grads)
 
     def _begin(self, defaults: dict[str, Any], state_dir: str | os.PathLike[str] | None) -> None:
         self._state_files = None if state_dir is None else StateFiles(state_dir)
@@ -118,16 +119,18 @@ class Optimizer:
         raise NotImplementedError("Optimizer is a base class: use one of its subclasses")
 
     def _group_rule(self, group: ParamGroup, completed_steps: int) -> GroupRule:
-        group._present = group.values_at(completed_steps)
-        return (*self._rule(group._present, group.scheduled), group._present["ema_decay"])
+        values, scheduled = group.asked(completed_steps)
+        rule = (*self._rule(values, scheduled), values["ema_decay"])
+        group._present = values
+        return rule
 
     def _unasked_rule(self, group: ParamGroup) -> GroupRule:
         """Return the rule of a group with zeros for what is scheduled, which no schedule is asked.
 
         Until the next step, which asks them.
         """
-        values = group.values_unasked()
-        return (*self._rule(values, group.scheduled), values["ema_decay"])
+        values, scheduled = group.unasked()
+        return (*self._rule(values, scheduled), values["ema_decay"])
 
     def _groups_in_order(self) -> Iterator[tuple[ParamGroup, range, tuple[str, ...] | None]]:
         """Yield each group, and the numbers and names of its parameters."""
@@ -281,7 +284,8 @@ class Optimizer:
         >>> opt.state_dict()["state"]
         {0: {'step': 1, 'momentum_buffer': array([1., 2.])}}
         """
-        return to_state_dict(self)
+        with self._engine.held(None):
+            return to_state_dict(self)
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
         """Continue where another optimizer was, of this class or of torch's.
@@ -325,7 +329,7 @@ class Optimizer:
         >>> other.param_groups[0]["lr"], other.state[0]["step"]
         (0.5, 1)
         """
-        with self._engine.held():
+        with self._engine.held("load_state_dict()"):
             load(self, read_state_dict(self, state_dict, strict=flag("strict", strict)), None)
 
     def save(
@@ -431,7 +435,7 @@ class Optimizer:
         >>> [group["lr"] for group in opt.param_groups]
         [0.5, 0.1]
         """
-        with self._engine.held():
+        with self._engine.held("add_param_group()"):
             self._add_param_group(read_group(group), grads)
 
     def _add_param_group(self, spec: GroupSpec, grads: Grads | None) -> None:
@@ -576,18 +580,19 @@ class Optimizer:
             loss_scale is None
             and max_norm is None
             and clip_value is None
+            and type(on_nonfinite) is str  # before == is asked, which may be anything's
             and on_nonfinite == "propagate"
             and zero_grads is False
             and stats is False
         ):
-            with self._engine.held():
+            with self._engine.held("step()"):
                 self._configure()
                 self._engine.step(grads)
             return None
         options = check_step_options(
             loss_scale, max_norm, clip_value, on_nonfinite, zero_grads, stats
         )
-        with self._engine.held():
+        with self._engine.held("step()"):
             self._configure()
             norm, skipped, measured = self._engine.step_with(grads, **options._asdict())
         groups = None if measured is None else tuple(GroupStats(*group) for group in measured)

@@ -216,7 +216,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
                     f"velocity={group['velocity']}, nesterov={group['nesterov']}, "
                     f"momentum={momentum}"
                 )
-        with self._engine.held():
+        with self._engine.held("lookahead()"):
             self._configure()
             return self._engine.lookahead([group._present["momentum"] for group in self._groups])
 

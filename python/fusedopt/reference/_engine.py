@@ -40,6 +40,7 @@ class NumPyEngine:
         self._names: tuple[str, ...] = ()
         self._states: list[dict[str, Array]] = []
         self._block = ""  # what the parameters are inside, elsewhere
+        self._held = 0  # blocks that the caller is inside
         self.completed_steps = 0
         self.step_counts: npt.NDArray[np.int64] = np.zeros(0, np.int64)
 
@@ -85,15 +86,29 @@ class NumPyEngine:
             self.configure(group, rule)
         self.changed = True
 
-    def state(self, index: int) -> dict[str, Array]:
-        return self._states[index]
+    def state(self, index: int) -> tuple[int, dict[str, Array]]:
+        return int(self.step_counts[index]), dict(self._states[index])
 
     @contextmanager
-    def held(self) -> Iterator[None]:
-        yield
+    def held(self, action: str | None) -> Iterator[None]:
+        if action:
+            self._require_outside(action)
+        self._held += 1
+        try:
+            yield
+        finally:
+            self._held -= 1
+
+    def _require_outside(self, action: str) -> None:
+        if self._held:
+            raise RuntimeError(
+                f"{action}: called from within the same optimizer's work, as by a schedule; "
+                "nothing was changed"
+            )
 
     @contextmanager
     def lookahead(self, momenta: list[float]) -> Iterator[None]:
+        self._require_outside("lookahead()")
         self.require_home("lookahead()")
         origins = [p.copy() for p in self._params]
         with np.errstate(all="ignore"):
@@ -110,6 +125,7 @@ class NumPyEngine:
 
     @contextmanager
     def swap_ema(self) -> Iterator[None]:
+        self._require_outside("swap_ema()")
         self.require_home("swap_ema()")
         self._exchange()
         self._block = "swap_ema()"

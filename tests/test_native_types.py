@@ -1,0 +1,184 @@
+"""Contract: native objects can't be had half made, and don't keep themselves alive."""
+
+import gc
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedopt
+from fusedopt import _core
+from subprocesses import output_of
+
+
+class Held(np.ndarray):
+    """An array that can have attributes."""
+
+
+def held(size: int = 3) -> Any:
+    return np.zeros(size).view(Held)
+
+
+def with_a_parameter_that_knows_it() -> Any:
+    p = held()
+    p.owner = fusedopt.Adam([p], lr=lambda step: 0.1)
+    p.owner.step([np.ones(3)])
+    return p
+
+
+def with_a_gradient_that_knows_it() -> Any:
+    g = held()
+    g.owner = fusedopt.SGD([np.zeros(3)], grads=[g])
+    g.owner.step()
+    return g
+
+
+def with_a_block_that_it_is_inside_of() -> Any:
+    p = held()
+    p.owner = fusedopt.SGD([p], ema_decay=0.5)
+    p.owner.step([np.ones(3)])
+    p.block = p.owner.swap_ema()
+    return p
+
+
+def with_a_function_for_its_memory() -> Any:
+    p = held()
+
+    class Stepper(fusedopt.SGD):
+        def _make_engine(self) -> Any:
+            def allocate(size: int) -> Any:
+                return np.zeros(size + self.spare, np.uint8)
+
+            return _core.Stepper(allocate)
+
+    opt = Stepper([np.zeros(3)])
+    opt.spare, opt.p = 64, p  # type: ignore[attr-defined]
+    p.owner = opt
+    return p
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        with_a_parameter_that_knows_it,
+        with_a_gradient_that_knows_it,
+        with_a_block_that_it_is_inside_of,
+        with_a_function_for_its_memory,
+    ],
+    ids=lambda make: make.__name__,
+)
+def test_cycles_are_collected(make: Callable[[], Any]) -> None:
+    array = make()
+    gone = weakref.ref(array)
+    gc.collect()
+    assert gone() is not None
+    del array
+    gc.collect()
+    assert gone() is None
+
+
+def test_what_is_in_use_is_not_collected() -> None:
+    p = held()
+    opt = fusedopt.Adam([p], ema_decay=0.5)
+    p.owner = opt
+    gone = weakref.ref(p)
+    del p
+    for _ in range(3):
+        opt.step([np.ones(3)])
+        gc.collect()
+    assert gone() is opt.param_groups[0]["params"][0]
+    assert opt.state[0]["step"] == 3
+
+
+def test_a_finalizer_may_still_look_at_it() -> None:
+    """The collector has taken its objects from it by then: it has no parameters any more."""
+    found = []
+
+    class Last(np.ndarray):
+        def __del__(self) -> None:
+            opt = getattr(self, "owner", None)
+            if opt is not None:
+                found.append(opt.completed_steps)
+                opt._engine.step([] if opt.step_counts.size == 0 else [None])
+
+    p = np.zeros(3).view(Last)
+    p.owner = fusedopt.SGD([p], momentum=0.9)  # type: ignore[attr-defined]
+    p.owner.step([np.ones(3)])  # type: ignore[attr-defined]
+    del p
+    gc.collect()
+    assert found == [1]
+
+
+def test_the_collector_at_any_moment() -> None:
+    thresholds = gc.get_threshold()
+    gc.set_threshold(1)
+    try:
+        arrays = [with_a_parameter_that_knows_it() for _ in range(20)]
+        for p in arrays:
+            p.owner.add_param_group({"params": [held(2)]})
+            p.owner.load_state_dict(p.owner.state_dict())
+            assert p.owner.state[0]["step"] == 1
+            with pytest.raises(ValueError, match="overlaps"):
+                p.owner.add_param_group({"params": [p]})
+    finally:
+        gc.set_threshold(*thresholds)
+
+
+NATIVE = """
+import sys
+import numpy as np
+from fusedopt import _core
+"""
+
+
+def test_no_stepper_is_half_made() -> None:
+    """What __new__ gives is whole; __init__ makes nothing anew."""
+    code = """
+stepper = _core.Stepper.__new__(_core.Stepper)
+assert stepper.completed_steps == 0 and stepper.bound is None and stepper.changed
+stepper.step([])
+assert stepper.step_counts.size == 0
+p = np.ones(3)
+stepper.add_group([p], None, ("sgd", dict(lr=1.0, weight_decay=0.0, decoupled_weight_decay=0.0,
+                                          maximize=0.0), None), None)
+stepper.__init__()
+stepper.step([np.ones(3)])
+assert not p.any() and stepper.state(0) == (1, {})
+for wrong in (lambda: _core.Stepper(1, 2), lambda: _core.Stepper(unknown=1),
+              lambda: _core.Stepper.__new__(int), lambda: object.__new__(_core.Stepper),
+              lambda: _core.Stepper.__mro__[1].__new__(_core.Stepper)):
+    try:
+        wrong()
+    except TypeError:
+        continue
+    raise AssertionError("no TypeError")
+print("done")
+"""
+    assert output_of(NATIVE + code) == "done"
+
+
+def test_no_block_is_made_by_hand() -> None:
+    code = """
+for make in (lambda: _core.Block(), lambda: _core.Block.__new__(_core.Block),
+             lambda: object.__new__(_core.Block),
+             lambda: _core.Block.__mro__[1].__new__(_core.Block)):
+    try:
+        make().__enter__()
+    except TypeError as error:
+        print(error)
+        continue
+    raise AssertionError("no TypeError")
+print("done")
+"""
+    assert output_of(NATIVE + code).splitlines()[-1] == "done"
+
+
+def test_references_to_types_are_counted() -> None:
+    before = sys.getrefcount(_core.Stepper)
+    for _ in range(1000):
+        _core.Stepper()
+        fusedopt.SGD([np.zeros(2)], ema_decay=0.5)
+    assert abs(sys.getrefcount(_core.Stepper) - before) < 10
