@@ -78,7 +78,9 @@ def catch_up():
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"max_norm": 0.5, "stats": True}, {"zero_grads": True, "clip_value": 0.1}], ids=str
+    "options",
+    [{}, {"max_norm": 0.5, "stats": True}, {"zero_grads": True, "clip_value": 0.1}],
+    ids=str,
 )
 def test_a_handler_that_raises(options: dict[str, object]) -> None:
     code = """

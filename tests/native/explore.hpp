@@ -1,12 +1,12 @@
-// Threads whose every order is chosen by a random number, for tests of code that has none of its own
-// to spare: one real thread runs all of them in turn, and changes between them at each atomic
+// Threads whose every order is chosen by a random number, for tests of code that has none of its
+// own to spare: one real thread runs all of them in turn, and changes between them at each atomic
 // operation, lock and look at the clock. The same seed is the same run. So an error that needs two
 // threads to meet within a nanosecond is found in thousands of runs a second, each time.
 //
 // Memory is as weak as C++ lets it be, but for stores, which are in the order in which they ran: a
-// load that isn't sequentially consistent, or whose store wasn't, may find an older value, as long as
-// nothing that its thread has acquired says otherwise. What is found here is wrong in C++; what isn't
-// may still be.
+// load that isn't sequentially consistent, or whose store wasn't, may find an older value, as long
+// as nothing that its thread has acquired says otherwise. What is found here is wrong in C++; what
+// isn't may still be.
 #pragma once
 
 #include <ucontext.h>
@@ -209,7 +209,9 @@ constexpr bool releases(std::memory_order order) {
 template <typename T>
 class Atomic {
  public:
-  Atomic(T value = {}) : place_(world().add_place([this] { reset(); })) { values_[0].value = value; }
+  Atomic(T value = {}) : place_(world().add_place([this] { reset(); })) {
+    values_[0].value = value;
+  }
   Atomic(const Atomic&) = delete;
   Atomic& operator=(const Atomic&) = delete;
 
@@ -412,8 +414,8 @@ class Plain {
 
 }  // namespace explore
 
-// In the place of std, for code that is included after `#define std explored_std`: all the same, but
-// for what threads are made of.
+// In the place of std, for code that is included after `#define std explored_std`: all the same,
+// but for what threads are made of.
 namespace explored_std {
 
 using namespace std;

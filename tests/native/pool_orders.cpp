@@ -42,12 +42,15 @@ namespace {
 using explore::world;
 using fusedopt::Pool;
 
-// A job for the pool: what a caller writes, others read; each chunk is done once, and no chunk before
-// the job or after it.
+// A job for the pool: what a caller writes, others read; each chunk is done once, and no chunk
+// before the job or after it.
 class Job {
  public:
   Job(std::int64_t count, std::size_t slow, std::size_t needed, explore::Plain* exclusive)
-      : done_(std::size_t(count)), slow_(world().random(2) ? slow : 0), needed_(needed), exclusive_(exclusive) {
+      : done_(std::size_t(count)),
+        slow_(world().random(2) ? slow : 0),
+        needed_(needed),
+        exclusive_(exclusive) {
     input_.write(1);
     open_ = true;
   }

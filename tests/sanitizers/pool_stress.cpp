@@ -1,6 +1,6 @@
-// The pool of threads on real ones, for ThreadSanitizer: several callers, workers that sleep and wake,
-// jobs of all sizes, forks. It finds plain memory that two threads use without an order between them,
-// however seldom they meet; tests/native/ has the orders themselves.
+// The pool of threads on real ones, for ThreadSanitizer: several callers, workers that sleep and
+// wake, jobs of all sizes, forks. It finds plain memory that two threads use without an order
+// between them, however seldom they meet; tests/native/ has the orders themselves.
 #include <sys/wait.h>
 #include <unistd.h>
 

@@ -102,7 +102,10 @@ def build(sanitizer: str, folder: Path) -> Path:
 def run_pool(folder: Path) -> bool:
     """Run pool_stress.cpp with ThreadSanitizer."""
     program = folder / "pool_stress"
-    sources = [HERE / "pool_stress.cpp", *(ROOT / f"csrc/engine/{n}.cpp" for n in ("pool", "threads"))]
+    sources = [
+        HERE / "pool_stress.cpp",
+        *(ROOT / f"csrc/engine/{n}.cpp" for n in ("pool", "threads")),
+    ]
     options = ["-std=c++20", "-O1", "-g1", "-fsanitize=thread", "-pthread", "-DFUSEDOPT_THREADS"]
     compiler = os.environ.get("CXX", "g++")
     command = [compiler, *options, f"-I{ROOT / 'csrc'}", *map(str, sources), "-o", str(program)]
