@@ -15,8 +15,8 @@ from subprocesses import output_of
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 TRIALS = os.environ.get("FUSEDOPT_STRESS", "3")
 
-# Prints how the processes ended, and how many did so. Each ends as Python does, at the end of all code,
-# while 3 threads work: each on its own, or all on one optimizer, for which they wait for one another.
+# Prints how the processes ended, and how many did so. Each ends as Python does, at the end of all
+# code, while 3 threads work: each on its own, or all on one optimizer, where they take turns.
 END = """
 import os, random, sys, threading, time
 from collections import Counter

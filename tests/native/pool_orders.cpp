@@ -1,6 +1,6 @@
 // The pool of threads, run in thousands of orders of its every atomic operation: see explore.hpp.
 // Prints how many runs were right; ends with 1 at the first that isn't, and says which.
-#include "explore.hpp"
+#include "explored_std.hpp"
 
 // All that the pool includes, as itself.
 #include <bit>

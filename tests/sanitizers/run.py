@@ -1,11 +1,11 @@
 """The tests under a sanitizer: ``python tests/sanitizers/run.py address`` or ``thread``.
 
 ``address`` is AddressSanitizer with UndefinedBehaviorSanitizer, over the whole suite; ``thread`` is
-ThreadSanitizer, over what has threads, and over the pool alone in a program of its own. The library is
-built so in a temporary folder (or in ``--build FOLDER``, which is kept, and only brought up to date),
-with pip's usual settings, and run by this Python, whose packages the tests need. Further arguments are
-pytest's. ``--quick`` leaves out what takes longest. It ends with 1 where a test fails or a sanitizer
-reports anything, in whatever process.
+ThreadSanitizer, over what has threads, and over the pool alone in a program of its own. The library
+is built so in a temporary folder (or in ``--build FOLDER``, which is kept, and only brought up to
+date), with pip's usual settings, and run by this Python, whose packages the tests need. Further
+arguments are pytest's. ``--quick`` leaves out what takes longest. It ends with 1 where a test fails
+or a sanitizer reports anything, in whatever process.
 
 Only g++ is needed: its runtimes come with it. The kernels are those for the baseline: without
 optimization the other instruction sets' are the same statements.
@@ -24,15 +24,17 @@ from tempfile import TemporaryDirectory
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
+THREADS = "tests/test_threads.py"
+
 # What can't run with a sanitizer, and why. Whole files, or tests by name.
 NOT_HERE = {
     "address": {
         "tests/test_machine_code.py": "looks at optimized code",
         "tests/test_speed.py": "times optimized code",
         "tests/test_pool_orders.py": "compiles a program of its own",
-        "tests/test_threads.py::test_threads_of_blas_do_not_hold_up_a_step": "a time",
-        "tests/test_threads.py::test_a_step_does_not_wait_for_threads_that_cannot_run": "a time",
-        "tests/test_threads.py::test_a_step_does_not_wait_for_cores_that_others_keep_busy": "a time",
+        f"{THREADS}::test_threads_of_blas_do_not_hold_up_a_step": "a time",
+        f"{THREADS}::test_a_step_does_not_wait_for_threads_that_cannot_run": "a time",
+        f"{THREADS}::test_a_step_does_not_wait_for_cores_that_others_keep_busy": "a time",
         "tests/test_sizes.py::test_more_than_2_to_the_31_elements": "16 GiB, and as much shadow",
         "tests/test_examples.py": "the same calls as in other tests, for minutes",
         "tests/test_docs.py": "the same calls as in other tests",
@@ -48,10 +50,11 @@ SLOW = {
     "address": ["tests/test_forms.py", "tests/test_equality.py", "tests/test_schedules.py"],
     "thread": ["tests/test_pipeline.py", "tests/test_ema.py"],
 }
-# For `thread`: whatever has two threads in one process. The runtime lets the child of a fork make no
-# threads, so nothing forks here; tests/native/ has the pool in a child.
+# For `thread`: whatever has two threads in one process. The runtime lets the child of a fork make
+# no threads, so nothing forks here; tests/native/ has the pool in a child.
 WITH_THREADS = [
-    "tests/test_threads.py",
+    THREADS,
+    "tests/test_turns.py",
     "tests/test_signals.py",
     "tests/test_ema.py",
     "tests/test_pipeline.py",
