@@ -14,7 +14,7 @@ from subprocesses import output_of
 
 THREADING = fusedopt.show_config(mode="dict")["threading"]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-TRIALS = "60" if int(os.environ.get("FUSEDOPT_STRESS", "0")) >= 50 else "6"
+TRIALS = "60" if int(os.environ.get("FUSEDOPT_STRESS", "0")) >= 50 else "4"
 
 # Forks while 3 threads repeat an entry point, on one optimizer: the child is to do the same, once,
 # or to be told. Prints how children ended: "right", "told" or what is wrong. A child that still

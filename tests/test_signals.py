@@ -115,7 +115,7 @@ def handler():
         opt.step(copies(grads), **options)
         stepped += 1
     except RuntimeError as error:
-        assert "from within step()" in str(error)
+        assert "from within" in str(error), error
 for k in range(1, count + 1):
     interrupted(lambda: opt.step(copies(grads), **options))
     assert opt.completed_steps == k + stepped
