@@ -1,0 +1,182 @@
+// The pool of threads, run in thousands of orders of its every atomic operation: see explore.hpp.
+// Prints how many runs were right; ends with 1 at the first that isn't, and says which.
+#include "explored_std.hpp"
+
+// All that the pool includes, as itself.
+#include <bit>
+#include <charconv>
+#include <condition_variable>
+#include <cstring>
+#include <new>
+#include <optional>
+#include <thread>
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+
+namespace {
+
+void (*after_fork_in_child)() = nullptr;
+
+int explored_atfork(void*, void*, void (*child)()) {
+  after_fork_in_child = child;
+  return 0;
+}
+
+}  // namespace
+
+#define std explored_std
+#define pthread_atfork explored_atfork
+#define FUSEDOPT_THREADS
+#include "engine/pool.cpp"
+#include "engine/threads.cpp"
+#undef pthread_atfork
+#undef std
+
+namespace {
+
+using explore::world;
+using fusedopt::Pool;
+
+// A job for the pool: what a caller writes, others read; each chunk is done once, and no chunk
+// before the job or after it.
+class Job {
+ public:
+  Job(std::int64_t count, std::size_t slow, std::size_t needed, explore::Plain* exclusive)
+      : done_(std::size_t(count)),
+        slow_(world().random(2) ? slow : 0),
+        needed_(needed),
+        exclusive_(exclusive) {
+    input_.write(1);
+    open_ = true;
+  }
+
+  std::int64_t count() const { return std::int64_t(done_.size()); }
+
+  static void run_range(const void* context, std::int64_t first, std::int64_t last) {
+    Job& job = *static_cast<Job*>(const_cast<void*>(context));
+    for (std::int64_t k = first; k < last; ++k) job.run_chunk(std::size_t(k));
+  }
+
+  void end() {
+    open_ = false;
+    for (explore::Plain& chunk : done_) {
+      if (chunk.read() != 1) world().fail("a chunk that nobody has done");
+    }
+  }
+
+ private:
+  void run_chunk(std::size_t k) {
+    if (!open_) world().fail("a task outside of its job");
+    if (input_.read() != 1) world().fail("a job that isn't there yet");
+    done_.at(k).write(done_[k].read() + 1);
+    if (k == 0 && exclusive_) exclusive_->write(exclusive_->read() + 1);
+    come();
+    // So that the caller falls asleep, or a worker misses the end.
+    for (std::size_t n = world().random(4) ? 0 : slow_; n > 0; --n) world().point();
+    if (!open_) world().fail("a task outside of its job");
+  }
+
+  // Nobody goes on before as many threads as are needed have come.
+  void come() {
+    const unsigned self = 1u << world().self_index();
+    if (!(came_ & self)) world().wake(this, true);
+    came_ |= self;
+    while (std::size_t(std::popcount(came_)) < needed_) {
+      world().stand_in_line(this);
+      world().stop();
+    }
+  }
+
+  explore::Plain input_;
+  std::vector<explore::Plain> done_;
+  std::size_t slow_, needed_;
+  explore::Plain* exclusive_;
+  unsigned came_ = 0;
+  bool open_ = false;
+};
+
+void idle() {
+  // Some 2 turns of a waiting worker, which fall asleep; now and then.
+  for (std::size_t n = world().random(3) ? 0 : 400; n > 0; --n) world().point(true);
+}
+
+struct Shared {
+  std::unique_ptr<Pool> pool;
+  explore::Plain exclusive;
+};
+
+// Several callers, each of which finds the pool taken by another or takes it.
+void callers(std::uint64_t seed) {
+  Shared shared;
+  const auto call = [&] {
+    if (!shared.pool) shared.pool = std::make_unique<Pool>();
+    for (int k = 0; k < 6; ++k) {
+      Job job(std::int64_t(2 + world().random(17)), 300, 0, &shared.exclusive);
+      const int threads = 2 + int(world().random(2));
+      if (shared.pool->run(job.count(), threads, &Job::run_range, &job)) job.end();
+      idle();
+    }
+  };
+  world().run(seed, {call, call, call});
+}
+
+// A caller who can't do without the workers: none may sleep through a job.
+void all_are_needed(std::uint64_t seed) {
+  Shared shared;
+  world().run(seed, {[&] {
+                shared.pool = std::make_unique<Pool>();
+                for (int k = 0; k < 4; ++k) {
+                  const std::size_t threads = 2 + world().random(3);
+                  // Where the system refuses some threads, one has to do.
+                  const std::size_t needed = world().has_few_threads() ? 1 : threads;
+                  Job job(16, 0, needed, &shared.exclusive);
+                  if (!shared.pool->run(16, int(threads), &Job::run_range, &job)) {
+                    world().fail("the pool is taken, but by nobody");
+                  }
+                  job.end();
+                  idle();
+                }
+              }});
+}
+
+// Two threads that make the pool; then one of them forks, while the other is anywhere.
+void a_fork(std::uint64_t seed) {
+  int forked = 0;
+  const auto call = [&] {
+    for (int k = 0; k < 3; ++k) {
+      Job job(16, 100, 0, nullptr);
+      fusedopt::parallel_ranges(16, 3, &Job::run_range, &job);
+      job.end();
+      idle();
+      if (k == 1 && forked++ == 0) {
+        world().lose_others();
+        after_fork_in_child();
+        // With workers of its own, as the parent's aren't there.
+        const bool refused = world().has_few_threads();
+        Job child(16, 0, refused ? 1 : 3, nullptr);
+        fusedopt::parallel_ranges(16, 3, &Job::run_range, &child);
+        child.end();
+      }
+    }
+  };
+  world().run(seed, {call, call});
+  fusedopt::the_pool.store(nullptr);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  const auto runs = static_cast<std::uint64_t>(argc > 1 ? std::atoll(argv[1]) : 1000);
+  const std::pair<const char*, void (*)(std::uint64_t)> scenarios[] = {
+      {"callers", &callers}, {"all are needed", &all_are_needed}, {"a fork", &a_fork}};
+  for (const auto& [name, scenario] : scenarios) {
+    std::printf("%s: ", name);
+    for (std::uint64_t seed = 1; seed <= runs; ++seed) scenario(seed);
+    std::printf("%llu runs\n", static_cast<unsigned long long>(runs));
+  }
+}
