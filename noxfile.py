@@ -57,7 +57,7 @@ def bench(session: nox.Session) -> None:
 
 @nox.session
 def fuzz(session: nox.Session) -> None:
-    """Random operations beside the reference, for every instruction set; a number: how many runs."""
+    """Do random things beside the reference, for every instruction set; a number: runs."""
     install(session)
     session.run("python", "tests/fuzz", *(session.posargs or ["1000"]))
 
@@ -73,7 +73,7 @@ def files(session: nox.Session) -> None:
 
 @nox.session
 def guards(session: nox.Session) -> None:
-    """Every kernel between pages that nobody may touch: all sizes, sides and distances."""
+    """Run every kernel between pages that nobody may touch: all sizes, sides and distances."""
     install(session)
     session.env["FUSEDOPT_GUARD_PAGES"] = "1"
     session.run("pytest", "-s", "tests/test_guard_pages.py", *session.posargs)
@@ -81,7 +81,7 @@ def guards(session: nox.Session) -> None:
 
 @nox.session
 def sanitizers(session: nox.Session) -> None:
-    """The suite under AddressSanitizer and UBSan, its threads under ThreadSanitizer."""
+    """Run the suite under AddressSanitizer and UBSan, its threads under ThreadSanitizer."""
     install(session)
     session.run("python", "tests/sanitizers/run.py", "address", *session.posargs)
     session.run("python", "tests/sanitizers/run.py", "thread", *session.posargs)
@@ -89,7 +89,7 @@ def sanitizers(session: nox.Session) -> None:
 
 @nox.session
 def stress(session: nox.Session) -> None:
-    """Exit, forks and signals at every entry point, fifty times each."""
+    """Exit, fork and send signals at every entry point, fifty times each."""
     install(session)
     session.env["FUSEDOPT_STRESS"] = "50"
     session.run(
@@ -107,21 +107,21 @@ def mutants(session: nox.Session) -> None:
 
 @nox.session
 def machines(session: nox.Session) -> None:
-    """The same bits on other machines, emulated: old-x86, haswell, aarch64, s390x, or all."""
+    """Find the same bits on other machines, emulated: old-x86, haswell, aarch64, s390x."""
     install(session)
     session.run("python", "tests/foreign/run.py", *(session.posargs or ["all"]))
 
 
 @nox.session
 def soak(session: nox.Session) -> None:
-    """Everything at once for ten minutes: nothing may grow."""
+    """Do everything at once for ten minutes: nothing may grow."""
     install(session)
     session.run("python", "tests/soak.py", *(session.posargs or ["--minutes", "10"]))
 
 
 @nox.session(name="error-growth")
 def error_growth(session: nox.Session) -> None:
-    """A million steps of each rule beside exact arithmetic; beside torch's where it is installed."""
+    """Compare a million steps of each rule with exact arithmetic, and torch's if it is there."""
     install(session, ".[bench]")
     session.install("mpmath")
     session.run("python", "bench/error_growth.py", *session.posargs)

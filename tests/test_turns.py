@@ -437,3 +437,21 @@ def test_looking_at_state_while_groups_are_added_and_steps_taken() -> None:
     opt.step({"p0": np.ones(3)})
     together(change, look)
     assert count > 2
+
+
+def test_a_schedule_that_saves_leaves_other_groups_as_they_are(tmp_path: Any) -> None:
+    params = [np.zeros(2), np.zeros(2)]
+
+    def lr(step: int) -> float:
+        if saving:
+            opt.save(tmp_path / "run")
+        return 0.25
+
+    saving = False
+    groups = [{"params": [params[0]], "lr": lambda step: 0.5}, {"params": [params[1]], "lr": lr}]
+    opt = fusedopt.SGD(groups)
+    saving = True
+    for _ in range(2):
+        opt.step([np.ones(2), np.ones(2)])
+    assert params[0].tolist() == [-1.0, -1.0]
+    assert params[1].tolist() == [-0.5, -0.5]

@@ -188,6 +188,12 @@ PYBIND11_MODULE(_core, module) {
           },
           py::arg("group"), py::arg("rule"))
       .def(
+          "check",
+          [](const Stepper& self, std::size_t group, const GroupRuleArguments& rule) {
+            self.check(group, group_rule(rule));
+          },
+          py::arg("group"), py::arg("rule"))
+      .def(
           "load",
           [](Stepper& self, const py::list& states, const std::vector<std::int64_t>& steps,
              std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules,

@@ -53,6 +53,10 @@ class Stepper {
 
   // A group's rule and hyperparameters from the next step on.
   void configure(std::size_t group, const GroupRule& rule);
+  // Throws where a number of theirs isn't finite in the group's dtypes, and changes nothing.
+  void check(std::size_t group, const GroupRule& rule) const {
+    require_finite(groups_.at(group), rule.rule);
+  }
 
   // Puts other state in the place of what there is: for each parameter a dict of arrays by name and
   // a number of steps, for each group a rule, and parameters, or None for those that there are.

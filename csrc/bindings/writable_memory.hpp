@@ -51,7 +51,7 @@ class WritableMemory {
 
  private:
   std::vector<std::shared_ptr<Arena>> arenas_;
-  DisjointIntervals intervals_;  // of parameters, by index, then of arenas
+  DisjointIntervals intervals_;    // of parameters, by index, then of arenas
   bool owners_are_known_ = false;  // of all parameters; and state is in memory of ours
   PointerFilter parameter_owners_;
 };

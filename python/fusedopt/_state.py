@@ -46,6 +46,9 @@ class Engine(Protocol):
     def configure(self, group: int, rule: GroupRule) -> None:
         """Use this rule with these hyperparameters for a group, from the next step on."""
 
+    def check(self, group: int, rule: GroupRule) -> None:
+        """Raise what `configure` would, and change nothing."""
+
     def load(
         self,
         states: list[dict[str, Array]],
