@@ -250,7 +250,6 @@ def test_no_group_is_added_within_another(module: Module) -> None:
 @both
 def test_looking_from_within_is_allowed(module: Module, tmp_path: Any) -> None:
     """As a signal's handler does, which saves the run."""
-    pytest.importorskip("safetensors")
 
     def lr(step: int) -> float:
         if opt is not None:
