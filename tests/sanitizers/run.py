@@ -69,7 +69,7 @@ OPTIONS = {
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     },
-    "thread": {"TSAN_OPTIONS": f"suppressions={HERE / 'thread.supp'}:history_size=4"},
+    "thread": {"TSAN_OPTIONS": f"suppressions={HERE / 'thread.supp'}:history_size=4:atexit_sleep_ms=0"},
 }
 
 
