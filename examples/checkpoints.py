@@ -4,7 +4,7 @@ opt.save writes the optimizer's state, the parameters and data of yours to one f
 brings them back. A file that isn't whole is refused before anything changes. Where torch is
 installed, the state of a torch.optim.AdamW is loaded and continued, too.
 
-    pip install '.[safetensors]'    # in the root of the repository
+    pip install .    # in the root of the repository
     python examples/checkpoints.py
 """
 

@@ -70,7 +70,9 @@ class Calls:
         """
         every = list(itertools.product(SIDES, repeat=streams))
         if self.long:
-            yield from ((sides, gap) for sides in every for gap in (0, 1, 2, 3, 5))
+            for sides in every:
+                yield sides, 0
+                yield sides, self.random.randint(1, 15)
             return
         yield ("end",) * streams, 0
         if both:

@@ -62,10 +62,11 @@ def means(said: Any, is_now: Any) -> bool:
     """Return whether what a header says is what an optimizer saves that has loaded it.
 
     It may leave out what has a default, or isn't there yet, and give a number for a schedule of it.
+    Where it says no more than that there was a function, the optimizer keeps what it has.
     """
+    if isinstance(said, dict) and set(said) == {"callable"}:
+        return True
     if isinstance(said, dict) and isinstance(is_now, dict):
-        if set(said) == set(is_now) == {"callable"}:
-            return True
         return all(
             means(item, is_now[key]) if key in is_now else item is None or says_nothing(item)
             for key, item in said.items()

@@ -178,6 +178,19 @@ def test_any_damage_is_found(tmp_path: Path) -> None:
     opt.load(path)
 
 
+@pytest.mark.parametrize("change", [1, -1, -1000])
+def test_a_file_that_changes_while_it_is_read(change: int, tmp_path: Path) -> None:
+    fusedopt.SGD([np.ones(10_000)]).save(tmp_path / "file", params=True)
+    size = (tmp_path / "file").stat().st_size
+
+    def allocate(length: int) -> Any:
+        os.truncate(tmp_path / "file", size + change)
+        return np.zeros(length, np.uint8)
+
+    with pytest.raises(ValueError, match="damaged, or no safetensors file: its length has change"):
+        _files.read(tmp_path / "file", allocate)
+
+
 def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "file"
     opt = other()

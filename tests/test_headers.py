@@ -59,6 +59,30 @@ def test_a_shape_takes_no_memory(shape: Any, tmp_path: Path) -> None:
         tracemalloc.stop()
 
 
+@pytest.mark.parametrize(("shape", "offsets"), [([True], [0, 8]), ([1], [False, 8])])
+def test_true_and_false_are_no_numbers(shape: Any, offsets: Any, tmp_path: Path) -> None:
+    header = parts(tmp_path).header
+    alone = {"x": Stored("F64", [1], bytes(8))}
+    index = index_of(json.dumps(header), alone)
+    index["x"] = {"dtype": "F64", "shape": shape, "data_offsets": offsets}
+    refuse(tmp_path / "file", with_index(index, alone), "damaged, .*: an array without a")
+
+
+@pytest.mark.parametrize(
+    "places", [[(0, 8), (0, 8), (8, 16)], [(0, 8), (8, 16), (8, 16)], [(0, 8), (16, 24), (24, 32)]]
+)
+def test_arrays_that_overlap_or_leave_gaps(places: Any, tmp_path: Path) -> None:
+    """Their content, and so the checksum, is right: many in one place would be a lot of work."""
+    text = json.dumps(parts(tmp_path).header)
+    same = {name: Stored("F64", [1], bytes(8)) for name in "xyz"}
+    index = index_of(text, same)
+    for name, place in zip("xyz", places, strict=True):
+        index[name]["data_offsets"] = list(place)
+    for length in (2, 3, 4):
+        data = {str(k): same["x"] for k in range(length)}
+        refuse(tmp_path / "file", with_index(index, data), "damaged, .*: its arrays ")
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 1 << 30, 1 << 62, 2**63, 2**64 - 1])
 def test_the_length_of_a_header_takes_no_memory(length: int, tmp_path: Path) -> None:
     tracemalloc.start()
@@ -73,6 +97,26 @@ def test_the_length_of_a_header_takes_no_memory(length: int, tmp_path: Path) -> 
             with pytest.raises(ValueError, match="a header of 1,073,741,824 bytes"):
                 stepped().load(tmp_path / "large")
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("piece", ["[],", "{},", '{"":0},', "1,", "1e1,", '"é",'])
+def test_json_takes_a_multiple_of_its_length(piece: str, tmp_path: Path) -> None:
+    """As Python needs: 30 times, where it is nothing but empty dicts."""
+    header, arrays = parts(tmp_path)
+    many = f"[{piece * 20_000}0]"
+    large = put_together(json.dumps({**header, "extra": "HERE"}).replace('"HERE"', many), arrays)
+    (tmp_path / "file").write_bytes(large)
+    opt = stepped()
+    tracemalloc.start()
+    try:
+        assert len(opt.load(tmp_path / "file")) == 20_001
+        assert tracemalloc.get_traced_memory()[1] < 36 * len(large) + (1 << 18)
+        tracemalloc.reset_peak()
+        large = with_index(f'{{"x": {many}}}'.encode(), {})
+        refuse(tmp_path / "file", large, "damaged, or no safetensors file: an array")
+        assert tracemalloc.get_traced_memory()[1] < 36 * len(large) + (1 << 18)
     finally:
         tracemalloc.stop()
 
@@ -247,7 +291,9 @@ WRONG: list[tuple[list[Any], Any, str]] = [
     (["completed_steps"], 10**400, "expected a number of steps up to"),
     (["param_groups"], [], "expected 1, as the optimizer has, got 0"),
     (["param_groups"], [5], "expected dict, got int"),
-    ([*G, "params"], [0, 0], "expected another number for each parameter"),
+    ([*G, "params"], [0, 0], "expected the numbers of parameters, in order"),
+    ([*G, "params"], [1, 0], "expected the numbers of parameters, in order"),
+    ([*G, "params"], [0, 7], "expected the numbers of parameters, in order"),
     ([*G, "params"], [0, [1]], "expected a list of int"),
     ([*G, "params"], [0, True], "expected a list of int"),
     ([*G, "params"], [0], "expected 2, as the optimizer has in that group, got 1"),

@@ -1,5 +1,6 @@
 """Contract: what a killed process left is removed by the next save there, and nothing else is."""
 
+import errno
 import os
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import fusedopt
 from fusedopt import _replacing
 from subprocesses import output_of, run_python
 
+fcntl = pytest.importorskip("fcntl", reason="needs a POSIX system")
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs a POSIX system")
 
 NAME = ".fusedopt-0123456789abcdef.tmp"
@@ -135,6 +137,23 @@ def test_one_that_is_taken_for_left_before_it_is_locked(
     opt.save(tmp_path / "file", extra=5)
     assert len(calls) == 3
     assert stepped().load(tmp_path / "file") == 5
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What isn't surely nobody's stays."""
+
+    def unlockable(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    (tmp_path / NAME).write_text("left")
+    monkeypatch.setattr(fcntl, "flock", unlockable)
+    opt = stepped()
+    opt.save(tmp_path / "file", extra=5)
+    assert stepped().load(tmp_path / "file") == 5
+    assert sorted(os.listdir(tmp_path)) == [NAME, "file"]
+    monkeypatch.undo()
+    opt.save(tmp_path / "file")
+    assert os.listdir(tmp_path) == ["file"]
 
 
 MANY = """

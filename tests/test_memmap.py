@@ -320,13 +320,13 @@ def test_what_changes_while_state_is_made_is_looked_at_again(options: dict[str, 
             return np.zeros(size + 64, np.uint8)[:size]
 
         stepper = _core.Stepper(allocate)
-        stepper.add_group([p], None, MOMENTUM, None)
+        stepper.add_group([p], None, MOMENTUM, None, [])
         step = partial(stepper.step_with, **ALL, **options) if options else stepper.step
         with pytest.raises(ValueError, match="expected"):
             step([g])
         assert (p == 1).all()
         assert (g == 1).all()
-        assert stepper.state(0) == {}
+        assert stepper.state(0) == (0, {})
         assert list(stepper.step_counts) == [0]
 
 

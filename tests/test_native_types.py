@@ -143,7 +143,7 @@ stepper.step([])
 assert stepper.step_counts.size == 0
 p = np.ones(3)
 stepper.add_group([p], None, ("sgd", dict(lr=1.0, weight_decay=0.0, decoupled_weight_decay=0.0,
-                                          maximize=0.0), None), None)
+                                          maximize=0.0), None), None, [])
 stepper.__init__()
 stepper.step([np.ones(3)])
 assert not p.any() and stepper.state(0) == (1, {})
@@ -182,3 +182,25 @@ def test_references_to_types_are_counted() -> None:
         _core.Stepper()
         fusedopt.SGD([np.zeros(2)], ema_decay=0.5)
     assert abs(sys.getrefcount(_core.Stepper) - before) < 10
+
+
+def test_memory_that_a_function_gives_may_be_an_arrays() -> None:
+    """A gradient over it is refused, though no parameter has the same owner."""
+    block = np.zeros(4096, np.uint8)
+    aligned = -block.ctypes.data % 64
+
+    class Momentum(fusedopt.SGD):
+        def _make_engine(self) -> Any:
+            return _core.Stepper(lambda size: block[aligned : aligned + size])
+
+    p = np.ones(8)
+    opt = Momentum([p], momentum=0.9)
+    opt.step([np.ones(8)])
+    buffer = opt.state[0]["momentum_buffer"]
+    within = (buffer.ctypes.data - block.ctypes.data) // 8
+    for first in range(max(within - 7, aligned // 8), within + 8):
+        over = block[8 * first : 8 * first + 64].view(np.float64)
+        for g in (over, over[:]):
+            with pytest.raises(ValueError, match=r"^grads\[0\] overlaps the optimizer's own state"):
+                opt.step([g])
+    assert opt.completed_steps == 1

@@ -1,7 +1,7 @@
 """Contract: the pool is right in every order of its atomic operations.
 
-tests/native/pool_orders.cpp runs it in orders that random numbers choose, the same ones each time. A
-weaker order, an exchange that is a load and a store, a wake-up too few: each is found within some
+tests/native/pool_orders.cpp runs it in orders that random numbers choose, the same ones each time.
+A weaker order, an exchange that is a load and a store, a wake-up too few: each is found within some
 thousands of runs. FUSEDOPT_STRESS=50 is ten times as many.
 """
 

@@ -225,6 +225,7 @@ def test_every_number_of_a_shape_counts(shape: tuple[int, ...], other: tuple[int
     assert list(opt.step_counts) == [2, 2, 2]
 
 
+@pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")
 def test_a_parameter_of_another_type_than_it_was() -> None:
     """Retyped in place, with gradients that go along with it."""
     for index in (0, 1):

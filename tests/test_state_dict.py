@@ -625,6 +625,6 @@ def test_state_is_fast_to_load() -> None:
     """Its time grows as the number of parameters does."""
     opt = fusedopt.SGD([np.ones(1) for _ in range(20_000)], momentum=0.9)
     opt.step([np.ones(1)] * 20_000)
-    begin = time.perf_counter()
+    begin = time.process_time()  # whatever else the machine does
     opt.load_state_dict(opt.state_dict())
-    assert time.perf_counter() - begin < 2  # it took 3 s when it was quadratic, else 0.2
+    assert time.process_time() - begin < 2  # it took 3 s when it was quadratic, else 0.2

@@ -1,6 +1,8 @@
 """Contract: one thread at a time has an optimizer, and nothing changes it from within."""
 
 import os
+import random
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -248,7 +250,6 @@ def test_no_group_is_added_within_another(module: Module) -> None:
 @both
 def test_looking_from_within_is_allowed(module: Module, tmp_path: Any) -> None:
     """As a signal's handler does, which saves the run."""
-    pytest.importorskip("safetensors")
 
     def lr(step: int) -> float:
         if opt is not None:
@@ -263,6 +264,41 @@ def test_looking_from_within_is_allowed(module: Module, tmp_path: Any) -> None:
     opt.step([np.ones(3)])
     opt.step([np.ones(3)])
     assert found == [0, 0, 1, 2]
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="needs a timer")
+def test_a_signal_comes_before_a_group_is_added_or_after() -> None:
+    """Never between its native half and its Python half."""
+
+    class InterruptionError(Exception):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise InterruptionError
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = count = 0
+    opt = fusedopt.SGD({}, momentum=0.5)
+    try:
+        while interrupted < 100:
+            try:
+                signal.setitimer(signal.ITIMER_REAL, random.uniform(1e-5, 2e-4))
+                while count < 10**6:
+                    count += 1
+                    opt.add_param_group({"params": {f"p{count}": np.zeros(2)}})
+            except InterruptionError:
+                interrupted += 1
+                opt = check_halves(opt)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def check_halves(opt: fusedopt.Optimizer) -> fusedopt.Optimizer:
+    n = opt.step_counts.size
+    assert n == len(opt.state) == len(list(opt.state)) == len(opt.param_groups) - 1
+    opt.step({name: np.ones(2) for name in opt.state})
+    return fusedopt.SGD({}, momentum=0.5) if n > 200 else opt
 
 
 class Asked:
@@ -400,3 +436,21 @@ def test_looking_at_state_while_groups_are_added_and_steps_taken() -> None:
     opt.step({"p0": np.ones(3)})
     together(change, look)
     assert count > 2
+
+
+def test_a_schedule_that_saves_leaves_other_groups_as_they_are(tmp_path: Any) -> None:
+    params = [np.zeros(2), np.zeros(2)]
+
+    def lr(step: int) -> float:
+        if saving:
+            opt.save(tmp_path / "run")
+        return 0.25
+
+    saving = False
+    groups = [{"params": [params[0]], "lr": lambda step: 0.5}, {"params": [params[1]], "lr": lr}]
+    opt = fusedopt.SGD(groups)
+    saving = True
+    for _ in range(2):
+        opt.step([np.ones(2), np.ones(2)])
+    assert params[0].tolist() == [-1.0, -1.0]
+    assert params[1].tolist() == [-0.5, -0.5]

@@ -121,11 +121,17 @@ def test_a_schedule_that_is_nested_too_deep(tmp_path: Path) -> None:
     opt.param_groups[0]["lr"] = lr
     with pytest.raises(ValueError, match=r"^save\(\): no file, .*: header: nested more than 100"):
         opt.save(tmp_path / "file")
+    opt.param_groups[0]["lr"], shallow = lr, lr.schedule.schedule.schedule.schedule
+    for _ in range(5000):
+        lr = schedules.warmup(lr, 1)
+    opt.param_groups[0]["lr"] = lr
+    with pytest.raises(ValueError, match=r"^save\(\): a schedule is nested too deep"):
+        opt.save(tmp_path / "file")
     assert momentum().load(tmp_path / "file") == "old"
-    opt.param_groups[0]["lr"] = lr.schedule.schedule.schedule.schedule
+    opt.param_groups[0]["lr"] = shallow
     opt.save(tmp_path / "file")
     opt.load(tmp_path / "file")
-    assert opt.param_groups[0]["lr"] == lr.schedule.schedule.schedule.schedule
+    assert opt.param_groups[0]["lr"] == shallow
 
 
 def test_extra_data_of_kinds_that_are_plain(tmp_path: Path) -> None:

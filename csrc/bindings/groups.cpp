@@ -9,7 +9,7 @@
 namespace fusedopt {
 
 void Stepper::add_group(const py::list& params, const py::object& names, const GroupRule& rule,
-                        py::handle grads) {
+                        py::handle grads, const DictUpdates& updates) {
   const ParameterNames new_names(names, params.size());
   py::object given = py::none();
   if (!grads.is_none()) {
@@ -60,6 +60,7 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     throw;
   }
   if (old_arena) writable_.remove(old_arena, parameters_);
+  bring_up_to_date(updates);
 }
 
 void Stepper::configure(std::size_t group, const GroupRule& rule) {

@@ -26,7 +26,7 @@ bool fits(const py::object& array, const Parameter& p) {
 void Stepper::load(const py::list& states, const std::vector<std::int64_t>& steps,
                    std::int64_t completed_steps, const std::vector<GroupRule>& rules,
                    const std::optional<std::vector<py::object>>& params,
-                   const std::vector<std::pair<py::dict, py::dict>>& updates) {
+                   const DictUpdates& updates) {
   const std::scoped_lock lock(mutex_);
   require_home("load_state_dict()");
   memory_.require_own();
@@ -96,7 +96,11 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   for (std::size_t k = 0; k < groups_.size(); ++k) configure(groups_[k], rules[k]);
   completed_steps_ = completed_steps;
   changed_ = true;
-  // No Python code runs here, and so no signal's handler. The keys are there already.
+  bring_up_to_date(updates);
+}
+
+// Keys are str: no line of Python code runs.
+void Stepper::bring_up_to_date(const DictUpdates& updates) {
   for (const auto& [own, update] : updates) PyDict_Update(own.ptr(), update.ptr());
 }
 

@@ -176,9 +176,11 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "add_group",
           [](Stepper& self, const py::list& params, const py::object& names,
-             const GroupRuleArguments& rule,
-             py::handle grads) { self.add_group(params, names, group_rule(rule), grads); },
-          py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("grads"))
+             const GroupRuleArguments& rule, py::handle grads, const DictUpdates& updates) {
+            self.add_group(params, names, group_rule(rule), grads, updates);
+          },
+          py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("grads"),
+          py::arg("updates") = DictUpdates{})
       .def(
           "configure",
           [](Stepper& self, std::size_t group, const GroupRuleArguments& rule) {
@@ -186,11 +188,16 @@ PYBIND11_MODULE(_core, module) {
           },
           py::arg("group"), py::arg("rule"))
       .def(
+          "check",
+          [](const Stepper& self, std::size_t group, const GroupRuleArguments& rule) {
+            self.check(group, group_rule(rule));
+          },
+          py::arg("group"), py::arg("rule"))
+      .def(
           "load",
           [](Stepper& self, const py::list& states, const std::vector<std::int64_t>& steps,
              std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules,
-             const std::optional<std::vector<py::object>>& params,
-             const std::vector<std::pair<py::dict, py::dict>>& updates) {
+             const std::optional<std::vector<py::object>>& params, const DictUpdates& updates) {
             std::vector<GroupRule> read;
             for (const GroupRuleArguments& rule : rules) read.push_back(group_rule(rule));
             self.load(states, steps, completed_steps, read, params, updates);

@@ -18,8 +18,11 @@ std::shared_ptr<Arena> StateMemory::allocate(std::size_t bytes, const char* purp
       static_cast<std::size_t>(PyArray_NBYTES(as_array(array))) < bytes) {
     throw std::runtime_error("state_dir: expected an array of bytes");
   }
-  // The arena dies where the last array over it does, or the optimizer: with the GIL.
-  std::shared_ptr<char> block(PyArray_BYTES(as_array(array)), [array](char*) {});
+  // The arena dies where the last array over it does, or the optimizer: with the GIL, which a
+  // mapped file lets go of, to take it back, while it is closed.
+  PyObject* const owner = array.inc_ref().ptr();
+  std::shared_ptr<char> block(PyArray_BYTES(as_array(array)),
+                              [owner](char*) { call_python([owner] { Py_DECREF(owner); }); });
   return std::make_shared<Arena>(std::move(block), bytes);
 }
 

@@ -30,6 +30,10 @@ struct GroupRule {
   std::optional<double> ema_decay;
 };
 
+// Dicts of an optimizer's, each with what it is brought up to date by, at the moment when the
+// native half changes, too: without a line of Python code, which a signal could interrupt.
+using DictUpdates = std::vector<std::pair<py::dict, py::dict>>;
+
 class Stepper {
  public:
   explicit Stepper(py::object allocate) : memory_(std::move(allocate)) {}
@@ -38,7 +42,7 @@ class Stepper {
   // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else
   // None. Throws where an array can't be updated in place, and changes nothing then.
   void add_group(const py::list& params, const py::object& names, const GroupRule& rule,
-                 py::handle grads);
+                 py::handle grads, const DictUpdates& updates);
 
   // From now on these are the gradients of every step.
   void bind(py::handle grads);
@@ -49,15 +53,17 @@ class Stepper {
 
   // A group's rule and hyperparameters from the next step on.
   void configure(std::size_t group, const GroupRule& rule);
+  // Throws where a number of theirs isn't finite in the group's dtypes, and changes nothing.
+  void check(std::size_t group, const GroupRule& rule) const {
+    require_finite(groups_.at(group), rule.rule);
+  }
 
   // Puts other state in the place of what there is: for each parameter a dict of arrays by name and
   // a number of steps, for each group a rule, and parameters, or None for those that there are.
-  // Arrays are copied. At the same moment dicts are brought up to date, each by another. Throws
-  // where an array doesn't fit its parameter, and changes nothing then.
+  // Arrays are copied. Throws where an array doesn't fit its parameter, and changes nothing then.
   void load(const py::list& states, const std::vector<std::int64_t>& steps,
             std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-            const std::optional<std::vector<py::object>>& params,
-            const std::vector<std::pair<py::dict, py::dict>>& updates);
+            const std::optional<std::vector<py::object>>& params, const DictUpdates& updates);
 
   // Between the two other threads wait with their steps, and this one may call what is here. An
   // action that changes what there is can't be meanwhile: throws in its name; null: it only looks.
@@ -125,6 +131,7 @@ class Stepper {
     Folded folded[dtype_count];
   };
 
+  static void bring_up_to_date(const DictUpdates& updates);
   template <typename MayBegin>
   bool take_step(py::handle grads, const MayBegin& may_begin);
   py::object read(py::handle grads) const;

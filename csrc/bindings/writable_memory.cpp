@@ -1,5 +1,6 @@
 #include "bindings/writable_memory.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace fusedopt {
@@ -21,7 +22,8 @@ void WritableMemory::find(Parameters& parameters) {
     throw_overlap(label.text(), second < count ? parameters.names().label("params", first).text()
                                                : "the optimizer's own state");
   }
-  parameters_have_owners_ = true;
+  owners_are_known_ =
+      std::ranges::none_of(arenas_, [](const auto& arena) { return arena->is_someone_elses(); });
   parameter_owners_ = PointerFilter(count);
   for (std::size_t i = 0; i < count; ++i) {
     PyArrayObject* array = as_array(parameters[i].array);
@@ -29,7 +31,7 @@ void WritableMemory::find(Parameters& parameters) {
     binding.data = PyArray_BYTES(array);
     binding.free_begin = binding.free_bytes = 0;
     const PyArrayObject* owner = owner_of(array);
-    parameters_have_owners_ &= owner != nullptr;
+    owners_are_known_ &= owner != nullptr;
     parameter_owners_.insert(owner);
   }
 }

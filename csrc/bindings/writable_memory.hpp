@@ -46,13 +46,13 @@ class WritableMemory {
   // than a search where gradients move from step to step.
   bool is_apart(PyArrayObject* gradient) const {
     const PyArrayObject* owner = owner_of(gradient);
-    return owner && parameters_have_owners_ && !parameter_owners_.may_contain(owner);
+    return owner && owners_are_known_ && !parameter_owners_.may_contain(owner);
   }
 
  private:
   std::vector<std::shared_ptr<Arena>> arenas_;
-  DisjointIntervals intervals_;  // of parameters, by index, then of arenas
-  bool parameters_have_owners_ = false;
+  DisjointIntervals intervals_;    // of parameters, by index, then of arenas
+  bool owners_are_known_ = false;  // of all parameters; and state is in memory of ours
   PointerFilter parameter_owners_;
 };
 

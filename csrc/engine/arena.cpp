@@ -17,10 +17,16 @@ constexpr std::size_t huge_page = std::size_t(2) << 20;
 
 }  // namespace
 
-Arena::Arena(std::size_t bytes) : Arena(allocate(bytes), bytes) {}
+Arena::Arena(std::size_t bytes) : Arena(allocate(bytes), bytes, false) {}
 
 Arena::Arena(std::shared_ptr<char> block, std::size_t bytes)
-    : size_(bytes), block_(std::move(block)), next_(block_.get()) {}
+    : Arena(std::move(block), bytes, true) {}
+
+Arena::Arena(std::shared_ptr<char> block, std::size_t bytes, bool is_someone_elses)
+    : size_(bytes),
+      block_(std::move(block)),
+      next_(block_.get()),
+      is_someone_elses_(is_someone_elses) {}
 
 // Large blocks come from the system directly and ask for huge pages, as NumPy's own do: otherwise
 // state would be on small pages, and its address translations would not fit the processor's

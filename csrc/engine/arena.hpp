@@ -17,6 +17,7 @@ class Arena {
 
   // The whole block.
   const void* data() const { return block_.get(); }
+  bool is_someone_elses() const { return is_someone_elses_; }
   std::size_t size() const { return size_; }
 
   // The next piece, on a cache line of its own where it is small. A large one begins where `beside`
@@ -35,9 +36,12 @@ class Arena {
 
   static std::shared_ptr<char> allocate(std::size_t bytes);
 
+  Arena(std::shared_ptr<char> block, std::size_t bytes, bool is_someone_elses);
+
   std::size_t size_;
   std::shared_ptr<char> block_;
   char* next_;
+  bool is_someone_elses_;
 };
 
 }  // namespace fusedopt

@@ -7,15 +7,15 @@
 #pragma once
 
 #include "rules/common.hpp"
+#include "rules/power.hpp"
 
 namespace fusedopt::FUSEDOPT_ISA {
 namespace {
 
 // What is missing from an average that began with zero, 1 - beta^t. Once e^(-(1 - beta) t), which
-// is no less than beta^t, is below 2^-54, that is exactly 1: no power is needed then, and none that
-// underflows, which takes longer still.
-inline double correction(double beta, double t) {
-  return (1 - beta) * t > 40 ? 1 : 1 - ::pow(beta, t);
+// is no less than beta^t, is below 2^-54, that is exactly 1: no power is needed then.
+inline double correction(double beta, std::int64_t t) {
+  return (1 - beta) * double(t) > 40 ? 1 : 1 - power(beta, t);
 }
 
 // m <- beta1 m + (1 - beta1) g;  v <- beta2 v + (1 - beta2) g^2;
@@ -57,10 +57,9 @@ struct AdamTerms {
 
   template <typename T>
   static Coefficients<T> fold(const Hyper& h, const StepContext& when) {
-    const double t = double(when.step);
     const bool corrects = h.bias_correction != 0;
-    const double correction1 = corrects ? correction(h.beta1, t) : 1;
-    const double correction2 = corrects ? correction(h.beta2, t) : 1;
+    const double correction1 = corrects ? correction(h.beta1, when.step) : 1;
+    const double correction2 = corrects ? correction(h.beta2, when.step) : 1;
     const bool corrected_max = h.corrected_max != 0;
     const bool eps_hat = h.eps_hat != 0;
     // A corrected maximum needs no correction under the root.

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, Grads, GroupRule, Stats
+from ._types import Array, DictUpdates, Grads, GroupRule, Stats
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -33,12 +33,14 @@ class Stepper:
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
+        updates: DictUpdates = ...,
     ) -> None: ...
     def bind(self, grads: Grads) -> None: ...
     @property
     def bound(self) -> tuple[Array | None, ...] | None: ...
     def zero_grad(self) -> None: ...
     def configure(self, group: int, rule: GroupRule) -> None: ...
+    def check(self, group: int, rule: GroupRule) -> None: ...
     def load(
         self,
         states: list[dict[str, Array]],
@@ -46,7 +48,7 @@ class Stepper:
         completed_steps: int,
         rules: list[GroupRule],
         params: list[Array] | None,
-        updates: list[tuple[dict[str, Any], dict[str, Any]]],
+        updates: DictUpdates,
     ) -> None: ...
     def require_home(self, action: str) -> None: ...
     def step(self, grads: Grads | None) -> None: ...

@@ -13,6 +13,8 @@ import numpy as np
 
 Check: TypeAlias = Callable[[str, Any], Any]
 
+MOST_STEPS = 2**53  # counts beyond are no whole numbers in torch's state, either
+
 
 def finite(name: str, value: Any) -> float:
     """Check for a finite number."""

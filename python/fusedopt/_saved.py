@@ -38,6 +38,9 @@ def require_header(header: dict[str, Any], *, strict: bool) -> None:
         raise ValueError(f"header[{unknown[0]!r}]: there is no such entry")
     for k, group in enumerate(header["param_groups"]):
         _require_group(f"header['param_groups'][{k}]", group)
+    numbers = [number for group in header["param_groups"] for number in group.get("params", [])]
+    if numbers != list(range(len(numbers))):
+        raise ValueError("header['param_groups']: expected the numbers of parameters, in order")
     for key, values in header["state"].items():
         _require_entries(f"header['state'][{key!r}]", key, values)
 
@@ -99,7 +102,7 @@ def sorted_out(
 
 def _is_number(text: str) -> bool:
     """Return whether it is a number as Python writes it, and one that parameters can have."""
-    return text.isascii() and text.isdecimal() and len(text) < 20 and str(int(text)) == text
+    return text.isdecimal() and len(text) < 20 and str(int(text)) == text
 
 
 def _kind(value: Any) -> str:

@@ -23,7 +23,10 @@ def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: A
     file = _as_path(path)
     _require_plain("extra", extra)
     with opt._engine.held(None):
-        state = to_state_dict(opt)
+        try:
+            state = to_state_dict(opt)
+        except RecursionError:
+            raise ValueError("save(): a schedule is nested too deep") from None
         arrays: dict[str, Array] = {}
         entries: dict[str, dict[str, Any]] = {}
         for i, values in state["state"].items():
@@ -54,8 +57,7 @@ def _readable(opt: Optimizer, arrays: Mapping[str, Array], header: Mapping[str, 
         loaded, _ = _read(opt, arrays, _files.from_text(text), strict=True)
         for k, rule in enumerate(loaded.rules):
             # The engine knows what a number may be in the dtypes of a group's parameters.
-            opt._groups[k]._changed = opt._engine.changed = True  # the next step asks schedules
-            opt._engine.configure(k, rule)
+            opt._engine.check(k, rule)
     except (TypeError, ValueError) as error:
         raise ValueError(f"save(): no file, as none could load it: {error}") from None
     return text

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, Grads, GroupRule, Stats
+from ._types import Array, DictUpdates, Grads, GroupRule, Stats
 
 
 class Engine(Protocol):
@@ -25,8 +25,12 @@ class Engine(Protocol):
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
+        updates: DictUpdates,
     ) -> None:
-        """Add parameters, with their gradients where these are bound, or raise and add none."""
+        """Add parameters, with their gradients where these are bound, or raise and add none.
+
+        Each dict is brought up to date by the other, at the same moment.
+        """
 
     def bind(self, grads: Grads) -> None:
         """Take these gradients at every step, or raise what a step with them would."""
@@ -42,6 +46,9 @@ class Engine(Protocol):
     def configure(self, group: int, rule: GroupRule) -> None:
         """Use this rule with these hyperparameters for a group, from the next step on."""
 
+    def check(self, group: int, rule: GroupRule) -> None:
+        """Raise what `configure` would, and change nothing."""
+
     def load(
         self,
         states: list[dict[str, Array]],
@@ -49,7 +56,7 @@ class Engine(Protocol):
         completed_steps: int,
         rules: list[GroupRule],
         params: list[Array] | None,
-        updates: list[tuple[dict[str, Any], dict[str, Any]]],
+        updates: DictUpdates,
     ) -> None:
         """Continue from copies of these states and parameters, or raise and change nothing.
 
@@ -149,10 +156,12 @@ class States(Mapping[int | str, ParameterState]):
         self._states: list[ParameterState] = []
         self._names: dict[str, int] = {}
 
-    def _extend(self, count: int, names: tuple[str, ...] | None) -> None:
+    def _with_more(self, count: int, names: tuple[str, ...] | None) -> DictUpdates:
+        """Return what there is to bring up to date for so many more."""
         indices = range(len(self._states), len(self._states) + count)
-        self._states += [ParameterState(self._engine, index) for index in indices]
-        self._names.update(zip(names or (), indices, strict=False))
+        more = [ParameterState(self._engine, index) for index in indices]
+        named: dict[str, Any] = dict(zip(names or (), indices, strict=False))
+        return [(vars(self), {"_states": self._states + more}), (self._names, named)]
 
     def __getitem__(self, key: int | str) -> ParameterState:
         index = self._names[key] if isinstance(key, str) else key

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import _core
-from ._hyperparameters import in_kind
+from ._hyperparameters import MOST_STEPS, in_kind
 from ._param_group import ParamGroup
 from ._types import Array, GroupRule
 from .schedules import Schedule
@@ -30,8 +30,6 @@ TORCHS_OWN = frozenset(
 
 # The state arrays of every rule.
 _STATES = {rule: states for rule, (_, states) in _core.rules().items()}
-
-MOST_STEPS = 2**53  # counts beyond are no whole numbers in torch's state, either
 
 
 @dataclass(frozen=True)

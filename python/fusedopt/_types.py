@@ -19,6 +19,8 @@ Params: TypeAlias = (
 Grads: TypeAlias = Sequence[Array | None] | Mapping[str, Array | None]
 #: What an engine is told of a group: a rule, its hyperparameters, the decay rate of an average.
 GroupRule: TypeAlias = tuple[str, dict[str, float], float | None]
+#: Dicts, each with what it is brought up to date by.
+DictUpdates: TypeAlias = list[tuple[dict[str, Any], dict[str, Any]]]
 #: Of each group the norms of gradients, updates and parameters, and how many elements of gradients
 #: aren't finite.
 Stats: TypeAlias = list[tuple[float, float, float, int]]

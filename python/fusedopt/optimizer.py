@@ -21,7 +21,7 @@ from ._state import Averages, Engine, States
 from ._state_dict import load, read_state_dict, to_state_dict
 from ._state_files import StateFiles
 from ._step_options import GroupStats, StepResult, check_step_options
-from ._types import Grads, GroupRule, Number, Params
+from ._types import DictUpdates, Grads, GroupRule, Number, Params
 
 
 class Optimizer:
@@ -101,11 +101,12 @@ class Optimizer:
             names = spec.names
         else:
             names = None if self._names is None else ()
-        self._engine.add_group(spec.arrays, names, rule, grads)
-        # From here on nothing can fail.
-        self._names = None if names is None else (self._names or ()) + names
-        self._groups.append(group)
-        self._states._extend(len(spec.arrays), names)
+        all_names = None if names is None else (self._names or ()) + names
+        updates: DictUpdates = [
+            (vars(self), {"_names": all_names, "_groups": [*self._groups, group]}),
+            *self._states._with_more(len(spec.arrays), names),
+        ]
+        self._engine.add_group(spec.arrays, names, rule, grads, updates)
 
     @staticmethod
     def _rule(

@@ -27,7 +27,7 @@ from itertools import pairwise
 from numbers import Integral
 from typing import Any, ClassVar
 
-from ._hyperparameters import finite
+from ._hyperparameters import MOST_STEPS, finite
 
 __all__ = [
     "Schedule",
@@ -103,9 +103,11 @@ def _count(schedule: Any, name: str) -> None:
     value = getattr(schedule, name)
     if not isinstance(value, Integral) or isinstance(value, bool):
         raise TypeError(f"{name}: expected an int, got {value!r} ({type(value).__name__})")
-    if value < 1:
-        raise ValueError(f"{name}: expected 1 or more, got {value}")
-    object.__setattr__(schedule, name, int(value))
+    count = int(value)
+    if not 1 <= count <= MOST_STEPS:
+        shown = max(-(2**64), min(count, 2**64))  # longer numbers may refuse to be printed
+        raise ValueError(f"{name}: expected 1 to 2**53, got {shown}")
+    object.__setattr__(schedule, name, count)
 
 
 def _sequence(schedule: Any, name: str) -> None:

@@ -181,7 +181,12 @@ class Machine(StepRules):
     def elsewhere(self, seed: int, ahead: bool) -> None:
         """Inside they are where they should be, nothing is allowed, and they come back."""
         pair = self.pair
+        rng = np.random.default_rng(seed)
         ahead = ahead and pair.cls == "SGD"
+        for k in range(len(pair.ours.param_groups) if ahead and rng.random() < 0.7 else 0):
+            fits = {"nesterov": False, "dampening": 0, "momentum_init": None, "momentum": 0.75}
+            for name, value in fits.items():
+                pair.both(lambda opt, k=k, n=name, v=value: assign(opt, k, n, v))
         before = snapshot(pair.ours)
         blocks, _, failed = pair.both(lambda opt: opt.lookahead() if ahead else opt.swap_ema())
         name = "lookahead" if ahead else "swap_ema"
@@ -191,7 +196,6 @@ class Machine(StepRules):
         theirs = pair.theirs.lookahead() if ahead else pair.theirs.swap_ema()
         with blocks, theirs:
             pair.require_same()
-            rng = np.random.default_rng(seed)
             grads, other = pair.draw_gradients(rng)
             forbidden = [
                 lambda opt: opt.step(*pair.argument_of(grads if opt is pair.ours else other)),

@@ -107,7 +107,7 @@ def bad_assignment(rng: np.random.Generator, cls: str) -> tuple[str, Any]:
         ("no_such", 1),
     ]
     pairs += {
-        "SGD": [("velocity", 3), ("momentum", -1), ("momentum_init", "ones")],
+        "SGD": [("velocity", 3), ("momentum", -1), ("momentum_init", np.array(["zeros"]))],
         "RMSprop": [("alpha", 1.0), ("velocity", None), ("centered", "yes"), ("eps", -1)],
         "Adam": [("betas", 0.9), ("betas", (0.9, 1.0)), ("betas", (0.9,)), ("amsgrad_max", "x")],
         "AdamW": [("betas", "ab"), ("betas", (0.1, 0.2, 0.3)), ("decoupled_weight_decay", False)],
@@ -200,6 +200,7 @@ def bad_step_options(rng: np.random.Generator) -> dict[str, Any]:
         {"clip_value": math.inf},
         {"on_nonfinite": "ignore"},
         {"on_nonfinite": None},
+        {"on_nonfinite": np.array(["skip"])},
         {"zero_grads": 1},
         {"stats": None},
     ]

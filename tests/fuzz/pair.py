@@ -33,10 +33,12 @@ class Pair:
         self.gradients = Gradients()
         count = int(rng.integers(1, 9))
         arrays = place(rng, draw_shapes(rng, count), draw_dtypes(rng, count))
-        defaults = fitting(rng, cls, {})
+        # Half of all SGD has velocities everywhere, as lookahead() needs.
+        lasting = {"velocity": True} if cls == "SGD" and rng.random() < 0.5 else {}
+        defaults = fitting(rng, cls, lasting)
         groups = [{"params": arrays}]
         if count > 1 and rng.random() < 0.4:
-            other = fitting(rng, cls, {})
+            other = fitting(rng, cls, lasting)
             if rng.random() < 0.5:  # lasting ones of its own, too
                 groups = [{"params": arrays[:1], **other}, {"params": arrays[1:]}]
             else:
@@ -103,7 +105,7 @@ class Pair:
         arrays = [*arrays, *(self.bound or [])]
         before = snapshot(self.ours, arrays)
         _, error = outcome(lambda: call(self.ours))
-        assert isinstance(error, TypeError | ValueError), f"not refused: {error!r}"
+        assert isinstance(error, TypeError | ValueError | RuntimeError), f"not refused: {error!r}"
         assert snapshot(self.ours, arrays) == before, error
 
     def draw_gradients(self, rng: np.random.Generator) -> tuple[list[Any], list[Any]]:
@@ -156,7 +158,8 @@ class Pair:
     def add_group(self, rng: np.random.Generator) -> bool:
         count = int(rng.integers(0, 4))
         arrays = place(rng, draw_shapes(rng, count), draw_dtypes(rng, count))
-        own = fitting(rng, self.cls, {})
+        first = self.ours.param_groups[0].hyperparameters()
+        own = fitting(rng, self.cls, first if rng.random() < 0.8 else {})
         overrides = self._known(own) if rng.random() < 0.5 else {"lr": own["lr"]}
         group, other = self.argument({"params": arrays, **overrides})
         grads: list[Any] | None = None

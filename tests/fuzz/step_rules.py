@@ -1,5 +1,6 @@
 """Steps, right and wrong, and what happens to arrays between them."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,29 @@ class StepRules(Base):
         pair.refused(lambda opt: opt.step(*pair.argument_of(wrong), **chosen), grads)
         COUNTS[f"bad gradient: {kind}"] += 1
         self._step(rng, chosen if rng.random() < 0.5 else {})
+
+    @rule(seed=SEEDS)
+    def meddle(self, seed: int) -> None:
+        """A schedule that does something to its own optimizer."""
+        rng = np.random.default_rng(seed)
+        pair = self.pair
+        if self._misfits():
+            return
+        grads, _ = pair.draw_gradients(rng)
+        group = pair.ours.param_groups[0]
+        before = group["lr"]
+        meddling: list[Callable[[Any], Any]] = [
+            lambda opt: opt.step(*pair.argument_of(grads)),
+            lambda opt: opt.step(*pair.argument_of(grads), max_norm=1.0),
+            lambda opt: opt.add_param_group({"params": []}),
+            lambda opt: opt.load_state_dict(opt.state_dict()),
+        ]
+        does = meddling[rng.integers(len(meddling))]
+        group["lr"] = lambda step: does(pair.ours) or 0.5
+        chosen = options.step_options(rng) if rng.random() < 0.5 else {}
+        pair.refused(lambda opt: opt.step(*pair.argument_of(grads), **chosen), grads)
+        group["lr"] = before
+        COUNTS["schedule that steps or adds"] += 1
 
     @rule(seed=SEEDS, kind=st.integers(0, 4))
     def bad_list(self, seed: int, kind: int) -> None:

@@ -1,6 +1,6 @@
 // The pool of threads, run in thousands of orders of its every atomic operation: see explore.hpp.
 // Prints how many runs were right; ends with 1 at the first that isn't, and says which.
-#include "explore.hpp"
+#include "explored_std.hpp"
 
 // All that the pool includes, as itself.
 #include <bit>
@@ -42,12 +42,15 @@ namespace {
 using explore::world;
 using fusedopt::Pool;
 
-// A job for the pool: what a caller writes, others read; each chunk is done once, and no chunk before
-// the job or after it.
+// A job for the pool: what a caller writes, others read; each chunk is done once, and no chunk
+// before the job or after it.
 class Job {
  public:
   Job(std::int64_t count, std::size_t slow, std::size_t needed, explore::Plain* exclusive)
-      : done_(std::size_t(count)), slow_(world().random(2) ? slow : 0), needed_(needed), exclusive_(exclusive) {
+      : done_(std::size_t(count)),
+        slow_(world().random(2) ? slow : 0),
+        needed_(needed),
+        exclusive_(exclusive) {
     input_.write(1);
     open_ = true;
   }

@@ -16,6 +16,7 @@ import numpy as np
 from .. import adam, rmsprop, sgd
 from .._types import Array
 from ._engine import InNumPy
+from ._power import power
 
 __all__ = ["SGD", "Adam", "AdamW", "RMSprop"]
 
@@ -176,8 +177,8 @@ class Adam(InNumPy, adam.Adam):
     ) -> None:
         T = p.dtype.type
         beta1, beta2 = betas
-        correction1 = 1 - beta1**t if bias_correction else 1
-        correction2 = 1 - beta2**t if bias_correction else 1
+        correction1 = 1 - power(beta1, t) if bias_correction else 1
+        correction2 = 1 - power(beta2, t) if bias_correction else 1
         start, g = _regularize(p, g, lr, weight_decay, decoupled_weight_decay, maximize)
         m = state.setdefault("exp_avg", np.zeros_like(p))
         v = state.setdefault("exp_avg_sq", np.zeros_like(p))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from .._state import Engine
-from .._types import Array, Grads, GroupRule, Stats
+from .._types import Array, DictUpdates, Grads, GroupRule, Stats
 from ..optimizer import Optimizer
 
 
@@ -50,6 +50,7 @@ class NumPyEngine:
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
+        updates: DictUpdates,
     ) -> None:
         group = len(self._optimizer.param_groups)
         self.configure(group, rule)
@@ -60,10 +61,14 @@ class NumPyEngine:
             self.bound += [grads[n] for n in names or ()] if isinstance(grads, Mapping) else grads
         self._states += [{} for _ in params]
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
+        _bring_up_to_date(updates)
 
     def configure(self, group: int, rule: GroupRule) -> None:
         """Remember the rule: its hyperparameters are read from the group at each step."""
         self._rules[group] = rule[0]
+
+    def check(self, group: int, rule: GroupRule) -> None:
+        """Take any rule: here numbers become infinite."""
 
     def load(
         self,
@@ -72,19 +77,18 @@ class NumPyEngine:
         completed_steps: int,
         rules: list[GroupRule],
         params: list[Array] | None,
-        updates: list[tuple[dict[str, Any], dict[str, Any]]],
+        updates: DictUpdates,
     ) -> None:
         self.require_home("load_state_dict()")
         self._states = [{n: a.copy() for n, a in state.items()} for state in states]
         for p, value in zip(self._params, params or (), strict=False):
             p[...] = value
-        for own, loaded in updates:
-            own.update(loaded)
         self.step_counts[...] = steps
         self.completed_steps = completed_steps
         for group, rule in enumerate(rules):
             self.configure(group, rule)
         self.changed = True
+        _bring_up_to_date(updates)
 
     def state(self, index: int) -> tuple[int, dict[str, Array]]:
         return int(self.step_counts[index]), dict(self._states[index])
@@ -237,6 +241,11 @@ class NumPyEngine:
                         ema = self._states[i]["ema"]
                         ema[...] = ema + p.dtype.type(1 - decay) * (p - ema)
         self.completed_steps += 1
+
+
+def _bring_up_to_date(updates: DictUpdates) -> None:
+    for own, update in updates:
+        own.update(update)
 
 
 def _scaled(g: Array, scale: float, clip_value: float) -> Array:

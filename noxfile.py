@@ -1,0 +1,127 @@
+"""What there is to run, each by one command: ``nox -s NAME``, and ``nox --list`` for the names.
+
+Further arguments go on: ``nox -s tests -- tests/test_state.py``. Those that take long have a quick
+mode for CI: ``nox -s sanitizers -- --quick``. Every session has an environment of its own;
+``--reuse-existing-virtualenvs`` keeps it for the next time.
+"""
+
+from __future__ import annotations
+
+import nox
+
+nox.options.sessions = ["lint", "types", "tests"]
+nox.needs_version = ">=2024.4.15"
+
+STRICT = "-Ccmake.define.FUSEDOPT_WERROR=ON"
+PEERS = ".[test,bench,examples,peers]"  # on Linux, torch's CPU build first, or it is gigabytes
+
+
+def install(session: nox.Session, package: str = ".[test]") -> None:
+    """Install the package as users do, with warnings as errors."""
+    session.install(STRICT, package)
+
+
+@nox.session
+def tests(session: nox.Session) -> None:
+    """Run the test suite; peers where PEERS=1 (torch, optax, Keras, and more)."""
+    install(session, PEERS if session.env.get("PEERS") else ".[test]")
+    session.run("pytest", *session.posargs)
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check style and format, Python and C++."""
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev"))
+    session.run("ruff", "check", ".")
+    session.run("ruff", "format", "--check", ".")
+    sources = session.run("git", "ls-files", "csrc/*.hpp", "csrc/*.cpp", external=True, silent=True)
+    session.run("clang-format", "--dry-run", "-Werror", *str(sources).split())
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check types, and the native module's stub."""
+    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev"))
+    install(session)
+    session.run("mypy")
+    with session.chdir(session.create_tmp()):
+        session.run("stubtest", "fusedopt._core")
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Compare with other libraries, as far as they are installed."""
+    install(session, ".[bench]")
+    session.run("python", "-m", "fusedopt", "bench", *(session.posargs or ["--quick"]))
+
+
+@nox.session
+def fuzz(session: nox.Session) -> None:
+    """Do random things beside the reference, for every instruction set; a number: runs."""
+    install(session)
+    session.run("python", "tests/fuzz", *(session.posargs or ["1000"]))
+
+
+@nox.session
+def files(session: nox.Session) -> None:
+    """Load hostile files; a number: how many at random, besides all that are made by rules."""
+    install(session)
+    count = session.posargs[0] if session.posargs else "20000"
+    session.env["FUSEDOPT_HOSTILE_FILES"] = count
+    session.run("pytest", "-s", "tests/test_hostile_files.py", "tests/test_headers.py")
+
+
+@nox.session
+def guards(session: nox.Session) -> None:
+    """Run every kernel between pages that nobody may touch: all sizes, sides and distances."""
+    install(session)
+    session.env["FUSEDOPT_GUARD_PAGES"] = "1"
+    session.run("pytest", "-s", "tests/test_guard_pages.py", *session.posargs)
+
+
+@nox.session
+def sanitizers(session: nox.Session) -> None:
+    """Run the suite under AddressSanitizer and UBSan, its threads under ThreadSanitizer."""
+    install(session)
+    session.run("python", "tests/sanitizers/run.py", "address", *session.posargs)
+    session.run("python", "tests/sanitizers/run.py", "thread", *session.posargs)
+
+
+@nox.session
+def stress(session: nox.Session) -> None:
+    """Exit, fork and send signals at every entry point, fifty times each."""
+    install(session)
+    session.env["FUSEDOPT_STRESS"] = "50"
+    session.run(
+        *("pytest", "-s", "tests/test_exit.py", "tests/test_fork.py", "tests/test_signals.py"),
+        *session.posargs,
+    )
+
+
+@nox.session
+def mutants(session: nox.Session) -> None:
+    """Make one thing wrong at a time: does a test fail? Hours; with --quick minutes."""
+    session.install("cmake", "ninja", "pybind11>=3,<4", "numpy", ".[test]")
+    session.run("python", "tests/mutation/run.py", *session.posargs)
+
+
+@nox.session
+def machines(session: nox.Session) -> None:
+    """Find the same bits on other machines, emulated: old-x86, haswell, aarch64, s390x."""
+    install(session)
+    session.run("python", "tests/foreign/run.py", *(session.posargs or ["all"]))
+
+
+@nox.session
+def soak(session: nox.Session) -> None:
+    """Do everything at once for ten minutes: nothing may grow."""
+    install(session)
+    session.run("python", "tests/soak.py", *(session.posargs or ["--minutes", "10"]))
+
+
+@nox.session(name="error-growth")
+def error_growth(session: nox.Session) -> None:
+    """Compare a million steps of each rule with exact arithmetic, and torch's if it is there."""
+    install(session, ".[bench]")
+    session.install("mpmath")
+    session.run("python", "bench/error_growth.py", *session.posargs)
