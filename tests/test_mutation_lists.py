@@ -1,4 +1,4 @@
-"""Contract: what the lists of mutation testing name is there, so that an edit can't leave them behind.
+"""Contract: what the lists of mutation testing name is there: no edit can leave them behind.
 
 The mutants themselves are tried by `python tests/mutation/run.py`, which takes long.
 """

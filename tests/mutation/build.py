@@ -129,8 +129,7 @@ class Build:
         names = [mutant.name for mutant in mutants.values()]
         before = json.loads(known.read_text()) if known.exists() else {}
         apart: set[int] = set(before["apart"]) if before.get("names") == names else set()
-        self.configure()
-        for _ in range(20):
+        for attempt in range(20):
             lines: dict[str, dict[int, set[int]]] = {}
             for file in sorted({mutant.file for mutant in mutants.values()}):
                 inside = {n: m for n, m in mutants.items() if m.file == file and n not in apart}
@@ -138,6 +137,8 @@ class Build:
                 apart |= homeless
                 self.put(file, text)
                 lines[file] = dict(lines_of(text))
+            if attempt == 0:
+                self.configure()
             errors = self.compile()
             if not errors:
                 known.write_text(json.dumps({"names": names, "apart": sorted(apart)}))

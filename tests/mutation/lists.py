@@ -32,10 +32,15 @@ def equivalent() -> dict[str, str]:
     return found
 
 
-def chosen(mutants: list[Mutant], only: str | None, part: str, quick: bool) -> list[Mutant]:
+def quick() -> list[str]:
+    """Return the names of the few that are tried in CI."""
+    return (_FOLDER / "quick.txt").read_text().splitlines()
+
+
+def chosen(mutants: list[Mutant], only: str | None, part: str, *, is_quick: bool) -> list[Mutant]:
     """Return those that are asked for."""
-    if quick:
-        names = (_FOLDER / "quick.txt").read_text().splitlines()
+    if is_quick:
+        names = quick()
         by_name = {m.name: m for m in mutants}
         if missing := [name for name in names if name not in by_name]:
             sys.exit("quick.txt: no such mutants:\n" + "\n".join(missing))

@@ -43,7 +43,7 @@ csrc/bindings/step_with_options.cpp  pipeline stats while_a_step_runs bad_input 
 csrc/bindings/stepper.*              neighbours overlap CHECKS ema state forms MORE
 csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
-python/fusedopt/_param_group.py      groups forms hyperparameters schedules state_dict copies ema turns
+python/fusedopt/_param_group.py      groups forms hyperparameters schedules copies ema turns
 python/fusedopt/_params.py           groups bad_input
 python/fusedopt/_state_dict.py       state_dict headers files ema schedules
 python/fusedopt/_files.py            FILES
