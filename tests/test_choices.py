@@ -30,6 +30,9 @@ class Equal:
     def __hash__(self) -> int:
         return hash("skip")
 
+    def __repr__(self) -> str:
+        return "Equal()"
+
 
 class Word(str):
     """A str that claims to be another."""

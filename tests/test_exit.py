@@ -5,7 +5,6 @@ for every entry point, and takes minutes; without it there are a few.
 """
 
 import os
-import signal
 import sys
 
 import pytest
@@ -75,10 +74,6 @@ if trial is not None:
 
 def assert_ends_well(name: str, ends: str) -> None:
     counts = eval(ends)
-    if name == "save" and sys.version_info < (3, 14):
-        # Python ends the thread inside safetensors, by unwinding, and what is in Rust then calls
-        # abort(): with safetensors alone it does as well.
-        counts[0] = counts.get(0, 0) + counts.pop(-signal.SIGABRT, 0)
     assert counts == {0: int(TRIALS)}
 
 

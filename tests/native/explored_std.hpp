@@ -155,6 +155,7 @@ class Condition {
   template <typename Ready>
   void wait(std::unique_lock<Mutex>& lock, const Ready& ready) {
     while (!ready()) {
+      world().point();  // a notify_one() without the lock may come here, and is lost
       world().stand_in_line(this);
       lock.unlock();
       world().stop();

@@ -35,6 +35,8 @@ NOT_HERE = {
         f"{THREADS}::test_threads_of_blas_do_not_hold_up_a_step": "a time",
         f"{THREADS}::test_a_step_does_not_wait_for_threads_that_cannot_run": "a time",
         f"{THREADS}::test_a_step_does_not_wait_for_cores_that_others_keep_busy": "a time",
+        "tests/test_state_dict.py::test_state_is_fast_to_load": "a time",
+        "tests/test_files.py::test_a_process_that_is_killed_while_it_saves": "kills at a pace",
         "tests/test_sizes.py::test_more_than_2_to_the_31_elements": "16 GiB, and as much shadow",
         "tests/test_examples.py": "the same calls as in other tests, for minutes",
         "tests/test_docs.py": "the same calls as in other tests",
@@ -69,7 +71,9 @@ OPTIONS = {
         "ASAN_OPTIONS": "detect_leaks=0:detect_stack_use_after_return=1",
         "UBSAN_OPTIONS": "print_stacktrace=1",
     },
-    "thread": {"TSAN_OPTIONS": f"suppressions={HERE / 'thread.supp'}:history_size=4:atexit_sleep_ms=0"},
+    "thread": {
+        "TSAN_OPTIONS": f"suppressions={HERE / 'thread.supp'}:history_size=4:atexit_sleep_ms=0"
+    },
 }
 
 
