@@ -196,7 +196,7 @@ def test_a_large_array_that_was_resized_while_state_was_made_is_not_read() -> No
     param, first, gradient, second = output_of(RESIZED).splitlines()
     assert param.startswith("params[0]: expected shape (8388608,) as before, got (10,)")
     assert gradient.startswith("grads[0]: expected shape (8388608,), as params[0] has, got (10,)")
-    assert first == second == "{} [0] True"
+    assert first == second == "(0, {}) [0] True"
 
 
 @pytest.mark.parametrize("options", [{}, OPTIONS], ids=["plain", "options"])
@@ -221,7 +221,7 @@ def test_memory_that_is_none_is_refused_and_nothing_changes(options: dict[str, A
         for _ in range(2):
             with pytest.raises(error):
                 step([g])
-            assert stepper.state(0) == {}
+            assert stepper.state(0) == (0, {})
             assert list(stepper.step_counts) == [0]
             assert stepper.completed_steps == 0
     assert (p == 1).all()
@@ -239,12 +239,12 @@ def test_memory_that_is_a_parameters_is_refused_and_nothing_changes(
     step = partial(stepper.step_with, **options) if options else stepper.step
     with pytest.raises(ValueError, match=r"^params\[0\] overlaps the optimizer's own state"):
         step([g])
-    assert stepper.state(0) == {}
+    assert stepper.state(0) == (0, {})
     assert (p == 1).all()
     step([g])
     assert (p == 0).all()
     assert list(stepper.step_counts) == [1]
-    assert set(stepper.state(0)) == {"momentum_buffer", "ema"}
+    assert set(stepper.state(0)[1]) == {"momentum_buffer", "ema"}
 
 
 def test_an_allocate_that_steps_gets_an_error() -> None:
