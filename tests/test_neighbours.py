@@ -268,7 +268,7 @@ def test_blocks_of_state_hold_what_lies_in_them() -> None:
         spans = sorted(
             (a.ctypes.data, a.ctypes.data + a.nbytes)
             for i in range(len(params))
-            for a in stepper.state(i).values()
+            for a in stepper.state(i)[1].values()
         )
         assert len(spans) == 3 * len(params)
         assert spans[0][0] >= begin

@@ -138,7 +138,8 @@ def test_bound_gradients_of_another_group_may_come() -> None:
     assert added.is_set()
     assert (p == -taken).all()
     opt.step()
-    assert list(opt.step_counts) == [taken + 1, 1]
+    assert opt.step_counts[0] == taken + 1
+    assert 1 <= opt.step_counts[1] <= taken  # it came after the step that it met
 
 
 def stepper_with(allocate: Callable[[int], Any], params: list[Any]) -> _core.Stepper:
@@ -187,7 +188,7 @@ for which in (0, 1):
         stepper.step(arrays[1:])
     except ValueError as error:
         print(error)
-    print(stepper.state(0), stepper.step_counts.tolist(), (arrays[0] == 1).all())
+    print(stepper.state(0)[1], stepper.step_counts.tolist(), (arrays[0] == 1).all())
 """
 
 
@@ -221,7 +222,7 @@ def test_memory_that_is_none_is_refused_and_nothing_changes(options: dict[str, A
         for _ in range(2):
             with pytest.raises(error):
                 step([g])
-            assert stepper.state(0) == {}
+            assert stepper.state(0) == (0, {})
             assert list(stepper.step_counts) == [0]
             assert stepper.completed_steps == 0
     assert (p == 1).all()
@@ -239,12 +240,12 @@ def test_memory_that_is_a_parameters_is_refused_and_nothing_changes(
     step = partial(stepper.step_with, **options) if options else stepper.step
     with pytest.raises(ValueError, match=r"^params\[0\] overlaps the optimizer's own state"):
         step([g])
-    assert stepper.state(0) == {}
+    assert stepper.state(0) == (0, {})
     assert (p == 1).all()
     step([g])
     assert (p == 0).all()
     assert list(stepper.step_counts) == [1]
-    assert set(stepper.state(0)) == {"momentum_buffer", "ema"}
+    assert set(stepper.state(0)[1]) == {"momentum_buffer", "ema"}
 
 
 def test_an_allocate_that_steps_gets_an_error() -> None:
