@@ -138,7 +138,8 @@ def test_bound_gradients_of_another_group_may_come() -> None:
     assert added.is_set()
     assert (p == -taken).all()
     opt.step()
-    assert list(opt.step_counts) == [taken + 1, 1]
+    assert opt.step_counts[0] == taken + 1
+    assert 1 <= opt.step_counts[1] <= taken  # it came after the step that it met
 
 
 def stepper_with(allocate: Callable[[int], Any], params: list[Any]) -> _core.Stepper:
@@ -187,7 +188,7 @@ for which in (0, 1):
         stepper.step(arrays[1:])
     except ValueError as error:
         print(error)
-    print(stepper.state(0), stepper.step_counts.tolist(), (arrays[0] == 1).all())
+    print(stepper.state(0)[1], stepper.step_counts.tolist(), (arrays[0] == 1).all())
 """
 
 
