@@ -75,7 +75,7 @@ class Build:
             "Python_EXECUTABLE": sys.executable,
             "FUSEDOPT_HAS_avx2": "OFF",
             "FUSEDOPT_HAS_avx512": "OFF",
-            "SKBUILD_PROJECT_VERSION_FULL": "0.0.0",
+            "SKBUILD_PROJECT_VERSION_FULL": _version(),
         }
         if shutil.which("ccache"):
             options["CMAKE_CXX_COMPILER_LAUNCHER"] = "ccache"
@@ -168,6 +168,12 @@ def _mutants_in(errors: str, source: Path, lines: Mapping[str, Mapping[int, set[
     return found
 
 
+def _version() -> str:
+    found = re.search(r'^version = "(.+)"', (ROOT / "pyproject.toml").read_text(), re.M)
+    assert found
+    return found[1]
+
+
 def package(folder: Path, library: Path) -> Path:
     """Make a folder from which fusedopt can be imported; return it."""
     target = folder / "fusedopt"
@@ -176,4 +182,8 @@ def package(folder: Path, library: Path) -> Path:
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "python" / "fusedopt", target, ignore=ignored)
     shutil.copy2(library, target / library.name)
+    about = folder / f"fusedopt-{_version()}.dist-info"
+    about.mkdir(exist_ok=True)
+    text = f"Metadata-Version: 2.1\nName: fusedopt\nVersion: {_version()}\n"
+    (about / "METADATA").write_text(text)
     return folder
