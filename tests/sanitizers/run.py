@@ -4,8 +4,8 @@
 ThreadSanitizer, over what has threads, and over the pool alone in a program of its own. The library
 is built so in a temporary folder (or in ``--build FOLDER``, which is kept, and only brought up to
 date), with pip's usual settings, and run by this Python, whose packages the tests need. Further
-arguments are pytest's. ``--quick`` leaves out what takes longest. It ends with 1 where a test fails
-or a sanitizer reports anything, in whatever process.
+arguments are pytest's. ``--quick`` runs what goes through most code in least time. It ends with 1
+where a test fails or a sanitizer reports anything, in whatever process.
 
 Only g++ is needed: its runtimes come with it. The kernels are those for the baseline: without
 optimization the other instruction sets' are the same statements.
@@ -47,10 +47,16 @@ NOT_HERE = {
     },
     "thread": {},
 }
-# What takes longest, for no other code of ours.
-SLOW = {
-    "address": ["tests/test_forms.py", "tests/test_equality.py", "tests/test_schedules.py"],
-    "thread": ["tests/test_pipeline.py", "tests/test_ema.py"],
+# What goes through most native code in least time.
+QUICK = {
+    "address": [
+        f"tests/test_{name}.py"
+        for name in (
+            *("bad_input", "ema", "flat_views", "functional", "fuzz", "groups", "native_types"),
+            *("neighbours", "overlap", "reading_gradients", "repeated_steps", "state", "stats"),
+        )
+    ],
+    "thread": ["tests/test_turns.py", "tests/sanitizers/threads_together.py"],
 }
 # For `thread`: whatever has two threads in one process. The runtime lets the child of a fork make
 # no threads, so nothing forks here; tests/native/ has the pool in a child.
@@ -149,10 +155,9 @@ def main() -> None:
     options, arguments = parser.parse_known_args()
     sanitizer = options.sanitizer
     if not any(argument.startswith("tests/") for argument in arguments):
-        chosen = WITH_THREADS if sanitizer == "thread" else ["tests"]
-        arguments = [*chosen, *arguments]
-    left_out = [*NOT_HERE[sanitizer], *(SLOW[sanitizer] if options.quick else [])]
-    for name in left_out:
+        every = WITH_THREADS if sanitizer == "thread" else ["tests"]
+        arguments = [*(QUICK[sanitizer] if options.quick else every), *arguments]
+    for name in NOT_HERE[sanitizer]:
         arguments += ["--deselect" if "::" in name else "--ignore", name]
     if sanitizer == "thread":
         arguments += ["-k", NO_FORKS]
