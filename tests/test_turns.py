@@ -149,13 +149,14 @@ def test_threads_step_in_the_order_in_which_they_came() -> None:
     opt = fusedopt.Adam([np.zeros(LARGE, np.float32)])
     g = [np.ones(LARGE, np.float32)]
     taken = dict.fromkeys(range(3), 0)
-    done = threading.Event()
+    done, all_here = threading.Event(), threading.Barrier(len(taken))
 
     def work(k: int) -> None:
+        all_here.wait()
         while not done.is_set():
             opt.step(g)
             taken[k] += 1
-            if taken[k] >= 60:
+            if taken[k] >= 200:
                 done.set()
 
     threads = [threading.Thread(target=work, args=[k]) for k in taken]
@@ -164,7 +165,7 @@ def test_threads_step_in_the_order_in_which_they_came() -> None:
     for thread in threads:
         thread.join(60)
         assert not thread.is_alive()
-    assert min(taken.values()) > 20, taken
+    assert min(taken.values()) > 100, taken
     assert opt.step_counts[0] == sum(taken.values())
 
 

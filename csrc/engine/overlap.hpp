@@ -12,8 +12,6 @@ namespace fusedopt {
 struct Interval {
   std::uintptr_t begin, end;  // end is one past the last byte
   std::size_t owner;          // whatever the caller wants to know it by
-
-  bool contains(const Interval& other) const { return begin <= other.begin && other.end <= end; }
 };
 
 inline Interval interval_of(const void* data, std::size_t bytes, std::size_t owner) {
