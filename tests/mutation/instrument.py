@@ -10,6 +10,7 @@ left to a build of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
@@ -37,15 +38,13 @@ def instrumented(source: str, mutants: Mapping[int, Mutant]) -> tuple[str, set[i
     tokens = Tokens(source)
     places = {token.begin: k for k, token in enumerate(tokens.all)}
     slots: dict[tuple[int, int], _Slot] = {}
-    homeless = set()
     for number, mutant in mutants.items():
-        found = _slot_of(tokens, places, mutant)
-        if found is None:
-            homeless.add(number)
-            continue
-        slot = slots.setdefault((found.begin, found.end), found)
-        slot.mutants.append((number, mutant))
-    return _render(source, 0, len(source), _nested(list(slots.values()))), homeless
+        if found := _slot_of(tokens, places, mutant):
+            slot = slots.setdefault((found.begin, found.end), found)
+            slot.mutants.append((number, mutant))
+    text = _render(source, 0, len(source), _nested(list(slots.values())))
+    # One whose place is inside a statement that another mutant writes anew has lost it.
+    return text, mutants.keys() - set().union(*(found for _, found in lines_of(text)))
 
 
 def _slot_of(tokens: Tokens, places: Mapping[int, int], mutant: Mutant) -> _Slot | None:
@@ -162,8 +161,6 @@ def _as_void(statement: str) -> str:
 
 def lines_of(text: str) -> Iterator[tuple[int, set[int]]]:
     """Yield the number of each line of an instrumented text, and the mutants that stand in it."""
-    import re
-
     for number, line in enumerate(text.splitlines(), 1):
         found = {int(k) for k in re.findall(r"FUSEDOPT_IS\((\d+)\)", line)}
         if found:
