@@ -1,4 +1,4 @@
-"""Contract: every promise in docs/guarantees.md names tests that are there."""
+"""Contract: every promise in docs/guarantees.md names tests that are there, and so do scripts."""
 
 import ast
 import re
@@ -18,7 +18,21 @@ def functions_of(file: str) -> set[str]:
     return {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
 
 
-@pytest.mark.parametrize(("file", "function"), NAMED)
+SCRIPTS = [
+    TESTS.parent / ".ci" / "run",
+    TESTS / "sanitizers" / "run.py",
+    TESTS / "mutation" / "targets.py",
+]
+IN_SCRIPTS = sorted(
+    {
+        name
+        for script in SCRIPTS
+        for name in re.findall(r"tests/(test_\w+\.py)(?:::(\w+))?", script.read_text("utf-8"))
+    }
+)
+
+
+@pytest.mark.parametrize(("file", "function"), NAMED + IN_SCRIPTS)
 def test_it_is_there(file: str, function: str) -> None:
     assert not function or function in functions_of(file)
     assert any(name.startswith("test_") for name in functions_of(file))

@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import numpy as np
 import pytest
 
 import fusedopt
-from fusedopt import schedules
+from fusedopt import _files, _safetensors, schedules
 from made_files import Parts, Stored, index_of, put_together, taken_apart, with_index
 
 
@@ -83,7 +84,7 @@ def test_arrays_that_overlap_or_leave_gaps(places: Any, tmp_path: Path) -> None:
         refuse(tmp_path / "file", with_index(index, data), "damaged, .*: its arrays ")
 
 
-@pytest.mark.parametrize("length", [0, 1, 7, 1 << 30, 1 << 62, 2**63, 2**64 - 1])
+@pytest.mark.parametrize("length", [0, 1, 7, 8, 10**8, 1 << 30, 1 << 62, 2**63, 2**64 - 1])
 def test_the_length_of_a_header_takes_no_memory(length: int, tmp_path: Path) -> None:
     tracemalloc.start()
     try:
@@ -99,6 +100,33 @@ def test_the_length_of_a_header_takes_no_memory(length: int, tmp_path: Path) -> 
         assert tracemalloc.get_traced_memory()[1] < 1 << 20
     finally:
         tracemalloc.stop()
+
+
+def test_how_long_a_header_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opt = stepped()
+    opt.save(tmp_path / "file", extra=5)
+    length = int.from_bytes((tmp_path / "file").read_bytes()[:8], "little")
+    monkeypatch.setattr(_safetensors, "MOST_BYTES", length)
+    assert opt.load(tmp_path / "file") == 5
+    monkeypatch.setattr(_safetensors, "MOST_BYTES", length - 1)
+    with pytest.raises(ValueError, match=f"a header of {length:,} bytes"):
+        opt.load(tmp_path / "file")
+
+
+def test_arrays_are_where_the_file_was_read_to(tmp_path: Path) -> None:
+    """They aren't copied once more, where the machine has the order of bytes of the file."""
+    stepped().save(tmp_path / "file", params=True)
+    contents = []
+
+    def allocate(size: int) -> Any:
+        contents.append(np.empty(size, np.uint8))
+        return contents[-1]
+
+    arrays, _ = _files.read(tmp_path / "file", allocate)
+    assert len(arrays) == 6
+    if sys.byteorder == "little":
+        for array in arrays.values():
+            assert np.shares_memory(array, contents[0])
 
 
 @pytest.mark.parametrize("piece", ["[],", "{},", '{"":0},', "1,", "1e1,", '"é",'])

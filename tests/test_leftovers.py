@@ -139,6 +139,33 @@ def test_one_that_is_taken_for_left_before_it_is_locked(
     assert stepped().load(tmp_path / "file") == 5
 
 
+def test_one_that_another_process_has_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is about to remove it: a file of another name is written, and this one let go of."""
+    open_file, other, opened = os.open, [], []
+
+    def open_and_lock(path: Any, flags: int, *mode: int) -> int:
+        descriptor = open_file(path, flags, *mode)
+        if str(path).endswith(".tmp"):
+            opened.append((path, descriptor))
+            if not other:
+                other.append(open_file(path, os.O_RDWR))
+                fcntl.flock(other[0], fcntl.LOCK_EX)
+        return descriptor
+
+    monkeypatch.setattr(os, "open", open_and_lock)
+    with _replacing.replacing(tmp_path / "file") as file:
+        (locked, descriptor), (_, own) = opened
+        assert file.fileno() == own
+        if own != descriptor:
+            with pytest.raises(OSError, match=os.strerror(errno.EBADF)):
+                os.fstat(descriptor)
+    os.close(other[0])
+    monkeypatch.undo()
+    assert sorted(os.listdir(tmp_path)) == [os.path.basename(locked), "file"]
+
+
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What isn't surely nobody's stays."""
 
@@ -242,6 +269,7 @@ print(kills, whole, half, left, len(os.listdir(folder)))
 """
 
 
+@pytest.mark.timed
 def test_a_process_that_is_killed_while_it_saves(tmp_path: Path) -> None:
     """At 100 moments or more: every time the old file loads whole, or the new one."""
     text = output_of(CRASHES, str(tmp_path / "run"))

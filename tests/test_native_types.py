@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import types
 import weakref
 from collections.abc import Callable
 from typing import Any
@@ -12,6 +13,8 @@ import pytest
 import fusedopt
 from fusedopt import _core
 from subprocesses import output_of
+
+RULE = ("sgd", {**dict.fromkeys(_core.rules()["sgd"][0], 0.0), "lr": 1.0}, None)
 
 
 class Held(np.ndarray):
@@ -80,6 +83,49 @@ def test_cycles_are_collected(make: Callable[[], Any]) -> None:
     assert gone() is None
 
 
+def later() -> Any:
+    """A reference whose object comes later, and that no collector can make let go of it."""
+    return super.__new__(super)
+
+
+def test_a_stepper_lets_go_where_nothing_else_can() -> None:
+    # The collector can't look into this one, and leaves weak references to it alone.
+    p = np.zeros(3)
+    gone = weakref.ref(p)
+    reference = later()
+    stepper = _core.Stepper(types.MethodType(len, reference))
+    stepper.add_group([p], None, RULE, None, [])
+    reference.__init__(_core.Stepper, stepper)
+    del p, stepper, reference
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_collector_comes_again() -> None:
+    """To one that has let go of its objects, and that is still there: what refers to it is."""
+    p = np.zeros(3)
+    gone = weakref.ref(p)
+    reference = later()
+    stepper = _core.Stepper()
+    stepper.add_group([p], None, RULE, None, [])
+    both = (stepper, types.MethodType(len, reference))
+    reference.__init__(tuple, both)
+    del p, stepper, both, reference
+    for _ in range(3):
+        gc.collect()
+        assert gone() is None
+
+
+def test_what_the_collector_sees() -> None:
+    p, q = held(), held()
+    stepper = _core.Stepper(len)
+    stepper.add_group([p, q], None, RULE, None, [])
+    seen = {id(found) for found in gc.get_referents(stepper)}
+    assert {id(found) for found in (_core.Stepper, p, q, len)} <= seen
+    for array in (p, q):
+        assert any(found is stepper for found in gc.get_referrers(array))
+
+
 def test_what_is_in_use_is_not_collected() -> None:
     p = held()
     opt = fusedopt.Adam([p], ema_decay=0.5)
@@ -131,6 +177,7 @@ NATIVE = """
 import sys
 import numpy as np
 from fusedopt import _core
+from test_native_types import RULE
 """
 
 
@@ -142,8 +189,7 @@ assert stepper.completed_steps == 0 and stepper.bound is None and stepper.change
 stepper.step([])
 assert stepper.step_counts.size == 0
 p = np.ones(3)
-stepper.add_group([p], None, ("sgd", dict(lr=1.0, weight_decay=0.0, decoupled_weight_decay=0.0,
-                                          maximize=0.0), None), None, [])
+stepper.add_group([p], None, RULE, None, [])
 stepper.__init__()
 stepper.step([np.ones(3)])
 assert not p.any() and stepper.state(0) == (1, {})

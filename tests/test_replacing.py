@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fusedopt
-from fusedopt import _safetensors
+from fusedopt import _replacing, _safetensors
 from subprocesses import output_of
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
@@ -54,6 +54,14 @@ def test_where_a_file_can_not_be_written(tmp_path: Path) -> None:
         opt.save(tmp_path / "fi\0le")
     assert (tmp_path / "file").read_bytes() == before
     assert names_in(tmp_path) == ["file", "folder"]
+
+
+def test_an_error_that_no_system_call_made_stays_as_it_is(tmp_path: Path) -> None:
+    words = "in words of its own"
+    with pytest.raises(OSError, match=f"^{words}$") as caught, _replacing.replacing(tmp_path / "x"):
+        raise OSError(words)
+    assert caught.value.filename is None
+    assert names_in(tmp_path) == []
 
 
 @posix

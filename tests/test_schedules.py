@@ -71,6 +71,11 @@ BAD: list[tuple[Callable[[], Any], type[Exception], str]] = [
         ValueError,
         "steps: expected 1 to 2.*53, got 18446744073709551616",
     ),
+    (
+        lambda: linear(0, 1, steps=2**53 + 1),
+        ValueError,
+        r"steps: expected 1 to 2\*\*53, got 9007199",
+    ),
     (lambda: linear(0, 1, steps=1.5), TypeError, "steps: expected an int, got 1.5"),  # type: ignore[arg-type]
     (lambda: polynomial(0, 1, 5, power=0), ValueError, "power: expected a number > 0, got 0"),
     (lambda: exponential(1, gamma=0), ValueError, r"gamma: expected a number in \(0, 1\], got 0"),

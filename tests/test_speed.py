@@ -14,6 +14,8 @@ from cases import RULE_CASES, Case, every_rule
 from fusedopt._bench.contest import Roofline, WithOptimizer
 from fusedopt._bench.paired import measure_pair
 
+pytestmark = pytest.mark.timed
+
 
 def contestant(case: Case, shapes: list[int]) -> WithOptimizer:
     rng = np.random.default_rng(0)

@@ -621,6 +621,7 @@ def test_what_is_loaded_beats_what_was_assigned_before() -> None:
     assert (opt.param_groups[0]["lr"], p[0]) == (0.25, -0.25)
 
 
+@pytest.mark.timed
 def test_state_is_fast_to_load() -> None:
     """Its time grows as the number of parameters does."""
     opt = fusedopt.SGD([np.ones(1) for _ in range(20_000)], momentum=0.9)

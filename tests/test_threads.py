@@ -352,17 +352,20 @@ def ratio(before_step):  # the smallest of some, as others may disturb
 """
 
 
+@pytest.mark.timed
 def test_threads_of_blas_do_not_hold_up_a_step() -> None:
     """They keep their cores for a while after each product."""
     assert float(output_of(RATIO + "print(ratio(lambda: product @ product))")) < 1.5
 
 
+@pytest.mark.timed
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
 def test_a_step_does_not_wait_for_threads_that_cannot_run() -> None:
     pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
     assert float(output_of(pin + RATIO + "print(ratio(lambda: None))")) < 1.5
 
 
+@pytest.mark.timed
 def test_a_step_does_not_wait_for_cores_that_others_keep_busy() -> None:
     code = """
 import subprocess, sys, os

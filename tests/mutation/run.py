@@ -53,7 +53,7 @@ def all_mutants() -> list[Mutant]:
 
 def _all_tests(*files: str) -> list[str]:
     tests = dict.fromkeys(test for file in files for test in tests_of(file))
-    return [*tests, *(f"--deselect={test}" for test in LEFT_OUT)]
+    return [*tests, *LEFT_OUT]
 
 
 @dataclass

@@ -24,19 +24,11 @@ from tempfile import TemporaryDirectory
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 
-THREADS = "tests/test_threads.py"
-
 # What can't run with a sanitizer, and why. Whole files, or tests by name.
 NOT_HERE = {
     "address": {
         "tests/test_machine_code.py": "looks at optimized code",
-        "tests/test_speed.py": "times optimized code",
         "tests/test_pool_orders.py": "compiles a program of its own",
-        f"{THREADS}::test_threads_of_blas_do_not_hold_up_a_step": "a time",
-        f"{THREADS}::test_a_step_does_not_wait_for_threads_that_cannot_run": "a time",
-        f"{THREADS}::test_a_step_does_not_wait_for_cores_that_others_keep_busy": "a time",
-        "tests/test_state_dict.py::test_state_is_fast_to_load": "a time",
-        "tests/test_files.py::test_a_process_that_is_killed_while_it_saves": "kills at a pace",
         "tests/test_sizes.py::test_more_than_2_to_the_31_elements": "16 GiB, and as much shadow",
         "tests/test_examples.py": "the same calls as in other tests, for minutes",
         "tests/test_docs.py": "the same calls as in other tests",
@@ -61,14 +53,14 @@ QUICK = {
 # For `thread`: whatever has two threads in one process. The runtime lets the child of a fork make
 # no threads, so nothing forks here; tests/native/ has the pool in a child.
 WITH_THREADS = [
-    THREADS,
+    "tests/test_threads.py",
     "tests/test_turns.py",
     "tests/test_signals.py",
     "tests/test_ema.py",
     "tests/test_pipeline.py",
     "tests/sanitizers/threads_together.py",
 ]
-NO_FORKS = "not fork and not children and not hold_up and not wait_for and not gil_is_released"
+NO_FORKS = "not fork and not children and not gil_is_released"
 
 OPTIONS = {
     "address": {
@@ -157,6 +149,7 @@ def main() -> None:
     if not any(argument.startswith("tests/") for argument in arguments):
         every = WITH_THREADS if sanitizer == "thread" else ["tests"]
         arguments = [*(QUICK[sanitizer] if options.quick else every), *arguments]
+    arguments += ["-m", "not timed"]
     for name in NOT_HERE[sanitizer]:
         arguments += ["--deselect" if "::" in name else "--ignore", name]
     if sanitizer == "thread":
