@@ -285,6 +285,37 @@ def test_the_largest_float32_is_finite_in_it_and_the_next_number_is_not() -> Non
         other.step([np.ones(1)])  # float64 holds it
 
 
+NEARLY_1 = float(np.nextafter(1, 0))
+
+
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+def test_what_is_just_in_range(module: Any) -> None:
+    for name, values in {
+        "betas": [(0, 0.9), (0.9, 0), (NEARLY_1, NEARLY_1), np.array([0.0, 0.9]), [0.5, 0.9]],
+        "lr": [0, 1e308],
+        "eps": [0],
+        "ema_decay": [0, 1, None],
+    }.items():
+        for value in values:
+            opt = module.Adam([np.ones(3)], **{name: value})
+            kept = opt.param_groups[0][name]
+            np.testing.assert_array_equal(np.array(kept, object), np.array(value, object))
+            opt.step([np.ones(3)])
+    for alpha in (0, NEARLY_1):
+        module.RMSprop([np.ones(3)], alpha=alpha).step([np.ones(3)])
+
+
+def test_the_largest_count_of_steps() -> None:
+    p, q = np.ones(3), np.ones(3)
+    for step, x in ((2**63 - 1, p), (2**62, q)):  # no correction is left
+        functional.adam_(x, np.ones(3), np.zeros(3), np.zeros(3), step=step, lr=0.5)
+    np.testing.assert_array_equal(p, q)
+    assert (p < 1).all()
+    for step, shown in ((2**63, "9.22337e+18"), (10**5000, "1.84467e+19"), (0, "0"), (-5, "-5")):
+        with pytest.raises(ValueError, match=f"^step: .* from 1, got {re.escape(shown)}$"):
+            functional.adam_(*(np.ones(3) for _ in range(4)), step=step, lr=1)
+
+
 @pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
 def test_errors_say_which_group_what_was_expected_and_what_came(module: Any) -> None:
     opt = module.SGD([{"params": [np.ones(3)]}, {"params": [np.ones(2)]}], momentum=0.9)

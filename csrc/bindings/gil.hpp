@@ -26,6 +26,15 @@ auto call_python(const Call& call) {
   }
 }
 
+// What a function of Python's C API gives that may run code of the caller's, as its own error where
+// there is one.
+template <typename Call>
+pybind11::object result_of(const Call& call) {
+  auto result = pybind11::reinterpret_steal<pybind11::object>(call_python(call));
+  if (!result) throw pybind11::error_already_set();
+  return result;
+}
+
 // Whether the interpreter is ending: other threads will get the GIL no more.
 inline bool is_finalizing() {
 #if PY_VERSION_HEX >= 0x030D0000

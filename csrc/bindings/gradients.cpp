@@ -8,15 +8,6 @@ namespace fusedopt {
 
 namespace {
 
-// What a function of Python's C API gives that may run code of the caller's, as its own error where
-// there is one.
-template <typename Call>
-py::object result_of(const Call& call) {
-  auto result = py::reinterpret_steal<py::object>(call_python(call));
-  if (!result) throw py::error_already_set();
-  return result;
-}
-
 // The values of a dict, for exactly the names that parameters have. The tuple holds references:
 // looking up a name can run a key's own __eq__, which could drop what was found before.
 py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {

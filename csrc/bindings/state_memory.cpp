@@ -11,9 +11,8 @@ std::shared_ptr<Arena> StateMemory::allocate(std::size_t bytes, const char* purp
   if (!is_elsewhere()) return allocate_arena(bytes, purpose);
   if (!allocated_in_) allocated_in_ = fork_count();
   const py::object size = py::int_(bytes);
-  const auto array = py::reinterpret_steal<py::object>(
-      call_python([&] { return PyObject_CallOneArg(allocate_.ptr(), size.ptr()); }));
-  if (!array) throw py::error_already_set();
+  const py::object array =
+      result_of([&] { return PyObject_CallOneArg(allocate_.ptr(), size.ptr()); });
   if (!PyArray_Check(array.ptr()) || !PyArray_ISCARRAY(as_array(array)) ||
       static_cast<std::size_t>(PyArray_NBYTES(as_array(array))) < bytes) {
     throw std::runtime_error("state_dir: expected an array of bytes");

@@ -60,7 +60,7 @@ WITH_THREADS = [
     "tests/test_pipeline.py",
     "tests/sanitizers/threads_together.py",
 ]
-NO_FORKS = "not fork and not children and not gil_is_released"
+NO_FORKS = "not fork and not child and not gil_is_released"
 
 OPTIONS = {
     "address": {

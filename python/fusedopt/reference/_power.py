@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-TwoFloats = tuple[float, float]  # their sum, of 106 bits
+import itertools
+
+TwoFloats = tuple[float, float]  # their sum, of 100 bits
 
 
 def power(base: float, count: int) -> float:
     """Return ``base**count``, for a base in [0, 1] and a count of at least 1, rounded once."""
     result, square = (1.0, 0.0), (base, 0.0)
-    while True:
+    for k in itertools.count(1):
         if count % 2 == 1:
             result = _product(result, square)
         count //= 2
         if count == 0:
-            return result[0]
+            break
         square = _product(square, square)
+        if k % 4 == 0:
+            result, square = _rounded(result), _rounded(square)
+    return result[0] + result[1]
 
 
 def _product(x: TwoFloats, y: TwoFloats) -> TwoFloats:
@@ -23,9 +28,12 @@ def _product(x: TwoFloats, y: TwoFloats) -> TwoFloats:
     x1, y1 = _upper_half(x[0]), _upper_half(y[0])
     x2, y2 = x[0] - x1, y[0] - y1
     lost = ((x1 * y1 - high) + x1 * y2 + x2 * y1) + x2 * y2  # of high; exact
-    low = lost + (x[0] * y[1] + x[1] * y[0])
-    total = high + low
-    return total, low - (total - high)
+    return high, lost + (x[0] * y[1] + x[1] * y[0])
+
+
+def _rounded(x: TwoFloats) -> TwoFloats:
+    high = x[0] + x[1]
+    return high, x[1] - (high - x[0])
 
 
 def _upper_half(x: float) -> float:
