@@ -2,6 +2,7 @@
 
 import collections
 import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,21 +28,25 @@ class Base(RuleBasedStateMachine):
         fusedopt.set_flush_denormal(False)
         self.saved: list[tuple[Any, Any]] = []
         self.files: list[tuple[Path, Path]] = []
-        self.folder: Path | None = None
+        self.folder = Path(tempfile.mkdtemp(prefix="fusedopt-fuzz-"))
 
     def teardown(self) -> None:
         fusedopt.set_flush_denormal(True)
         fusedopt.set_num_threads(1)
         _core.set_grid(chunk=8192, serial_below=32768)
-        if self.folder:
-            shutil.rmtree(self.folder)
+        shutil.rmtree(self.folder)
 
     @initialize(
-        seed=SEEDS, cls=st.sampled_from(options.CLASSES), bound=st.booleans(), named=st.booleans()
+        seed=SEEDS,
+        cls=st.sampled_from(options.CLASSES),
+        bound=st.booleans(),
+        named=st.booleans(),
+        in_files=st.sampled_from([False, False, True]),
     )
-    def make(self, seed: int, cls: str, bound: bool, named: bool) -> None:
-        self.pair = Pair(np.random.default_rng(seed), cls, bound, named)
-        COUNTS["make"] += 1
+    def make(self, seed: int, cls: str, bound: bool, named: bool, in_files: bool) -> None:
+        state_dir = self.folder / "state" if in_files else None
+        self.pair = Pair(np.random.default_rng(seed), cls, bound, named, state_dir)
+        COUNTS[f"make{', state in files' if in_files else ''}"] += 1
 
     @invariant()
     def both_are_the_same(self) -> None:

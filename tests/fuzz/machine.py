@@ -1,8 +1,6 @@
 """What can be done to an optimizer, in any order."""
 
 import copy
-import tempfile
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -145,8 +143,6 @@ class Machine(StepRules):
 
     @rule(params=st.booleans(), extra=st.sampled_from([None, {"epoch": 3}, [1.5, "two"]]))
     def save(self, params: bool, extra: Any) -> None:
-        if self.folder is None:
-            self.folder = Path(tempfile.mkdtemp(prefix="fusedopt-fuzz-"))
         paths = [self.folder / f"{len(self.files)}-{whose}" for whose in ("ours", "theirs")]
         _, _, failed = self.pair.both(
             lambda opt: opt.save(paths[opt is self.pair.theirs], params=params, extra=extra)

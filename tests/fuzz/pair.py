@@ -3,7 +3,8 @@
 import copy
 import pickle
 from collections import UserList
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -25,10 +26,27 @@ def outcome(call: Callable[[], Any]) -> tuple[Any, Exception | None]:
         return None, error
 
 
+class Backwards(list[Any]):
+    """A list with an iterator of its own, which is what counts."""
+
+    def __init__(self, items: list[Any]) -> None:
+        super().__init__(items[::-1])
+
+    def __iter__(self) -> Iterator[Any]:
+        return reversed(self)
+
+
 class Pair:
     """What is done to both, and has to be the same."""
 
-    def __init__(self, rng: np.random.Generator, cls: str, bound: bool, named: bool) -> None:
+    def __init__(
+        self,
+        rng: np.random.Generator,
+        cls: str,
+        bound: bool,
+        named: bool,
+        state_dir: Path | None = None,
+    ) -> None:
         self.cls, self.named, self.names_given = cls, named, 0
         self.gradients = Gradients()
         count = int(rng.integers(1, 9))
@@ -48,7 +66,10 @@ class Pair:
         self.their_bound = self.bound and copies(self.bound)
         names = [self.argument(group) for group in groups]
         self.ours = getattr(fusedopt, cls)(
-            [own for own, _ in names], **self._known(defaults), grads=self.bound
+            [own for own, _ in names],
+            **self._known(defaults),
+            grads=self.bound,
+            state_dir=state_dir,
         )
         self.theirs = getattr(reference, cls)(
             [other for _, other in names], **self._known(defaults), grads=self.their_bound
@@ -123,15 +144,15 @@ class Pair:
         """Return the positional arguments of a step, in one of the forms that there are."""
         if self.bound is not None:
             return []
-        if form > 2 and self.named:
+        if form > 3 and self.named:
             named = dict(zip(self.ours.state, grads, strict=True))
-            return [named if form == 3 else MappingProxyType(named)]
-        return [grads if form == 0 else tuple(grads) if form == 1 else UserList(grads)]
+            return [named if form == 4 else MappingProxyType(named)]
+        return [(list, tuple, UserList, Backwards)[form % 4](grads)]
 
     def step(self, rng: np.random.Generator, options: dict[str, Any]) -> str:
         """Take a step; return what became of it."""
         grads, theirs = self.draw_gradients(rng)
-        form = int(rng.integers(5))
+        form = int(rng.integers(6))
         if options.get("zero_grads") and not all_writeable_and_apart(grads):
             self.refused(lambda opt: opt.step(*self.argument_of(grads, form), **options), grads)
             options = {k: v for k, v in options.items() if k != "zero_grads"}
