@@ -96,6 +96,22 @@ def test_overlap_is_found_whoever_owns_the_memory(
     assert opt.completed_steps == count + 1
 
 
+@pytest.mark.parametrize("seen_as", [of_an_object, of_nobody, of_bytes, a_view])
+def test_a_gradient_over_a_parameter_that_owns_its_memory(seen_as: Callable[[Any], Any]) -> None:
+    params = [np.arange(1.0, 9.0), np.arange(11.0, 19.0)]
+    opt = fusedopt.SGD(params, lr=0.5)
+    for k in (0, 1):
+        for _ in range(2):
+            opt.step([np.ones(8), np.ones(8)])
+        kept = [p.copy() for p in params]
+        grads = [np.ones(8), np.ones(8)]
+        grads[1 - k] = seen_as(params[k])
+        with pytest.raises(ValueError, match=rf"overlaps params\[{k}\] in memory"):
+            opt.step(grads)
+        for p, q in zip(params, kept, strict=True):
+            np.testing.assert_array_equal(p, q)
+
+
 class Plain(np.ndarray[Any, Any]):
     """A subclass that means nothing special."""
 

@@ -159,8 +159,9 @@ def run(
     _require_passing(this, todo, original)
     this.try_all([(m, 0, original) for m in todo if m.file.endswith(".py")])
     here = {n: m for n, m in native.items() if n not in apart}
-    this.try_all([(m, n, original) for n, m in here.items() if m.file in AT_START])
-    this.try_branches({n: m for n, m in here.items() if m.file not in AT_START}, original)
+    this.try_all([(m, n, original) for n, m in here.items() if m.name.startswith(AT_START)])
+    branches = {n: m for n, m in here.items() if not m.name.startswith(AT_START)}
+    this.try_branches(branches, original)
     if apart:
         _try_apart(this, [native[n] for n in sorted(apart)])
     return this

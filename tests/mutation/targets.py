@@ -32,11 +32,13 @@ csrc/bindings/gil.hpp                threads functional exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input ema schedules turns
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
+csrc/bindings/module.cpp             native_types native_half turns functional config
 csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views ema neighbours
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
 csrc/bindings/states.*               neighbours groups pipeline state flat_views ema SAVED
+csrc/bindings/step_method.cpp        bad_input pipeline native_types native_half equality
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
 csrc/bindings/step_with_options.cpp  pipeline stats while_a_step_runs bad_input memmap turns
@@ -59,8 +61,14 @@ python/fusedopt/adam.py              forms equality hyperparameters choices
 python/fusedopt/sgd.py               forms equality hyperparameters choices
 python/fusedopt/rmsprop.py           forms equality hyperparameters
 """
-#: Where mutants matter when the library is loaded: each needs a process from its start.
-AT_START = ("csrc/engine/threads.cpp", "csrc/bindings/rules.cpp")
+#: Mutants that matter when the library is loaded, by how their names begin: each needs a process
+#: from its start.
+AT_START = (
+    "csrc/engine/threads.cpp",
+    "csrc/bindings/rules.cpp",
+    "csrc/bindings/module.cpp",
+    "csrc/bindings/arrays.cpp | if (PyArray_Import",
+)
 _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
