@@ -186,6 +186,35 @@ def test_a_gradient_that_owns_the_memory_of_a_parameter() -> None:
     np.testing.assert_array_equal(owner, before)
 
 
+@pytest.mark.parametrize("shape", [(8,), (2, 4), (2, 2, 2)], ids=str)
+def test_a_parameter_alone_that_moves(shape: tuple[int, ...]) -> None:
+    p = np.ones(shape, np.float32)
+    opt = fusedopt.SGD([p], lr=1.0)
+    addresses = set()
+    for step in range(6):
+        opt.step([np.ones(shape, np.float32)])
+        np.testing.assert_array_equal(p, np.full(shape, -step))
+        addresses.add(p.ctypes.data)
+        kept = p.copy()
+        p.resize((1_000_000, 600)[step % 2], refcheck=False)  # elsewhere, and back to its size
+        p.resize(shape, refcheck=False)
+        p[...] = kept
+    assert len(addresses) > 1
+
+
+def test_a_parameter_alone_that_is_reshaped() -> None:
+    p, g = np.ones((2, 3), np.float32), np.ones((2, 3), np.float32)
+    opt = fusedopt.SGD([p], lr=1.0)
+    for _ in range(2):
+        opt.step([g])
+    p.shape = (3, 2)
+    for gradient in (g, g.reshape(3, 2)):
+        with pytest.raises(ValueError, match=r"^params\[0\]: expected shape \(2, 3\) as before"):
+            opt.step([gradient])
+    assert (p == -1).all()
+
+
+@pytest.mark.parametrize("alone", [False, True])
 @pytest.mark.parametrize(
     ("shape", "other"),
     [
@@ -208,21 +237,29 @@ def test_a_gradient_that_owns_the_memory_of_a_parameter() -> None:
     ],
     ids=str,
 )
-def test_every_number_of_a_shape_counts(shape: tuple[int, ...], other: tuple[int, ...]) -> None:
-    params = [np.ones(2, np.float32), np.ones(shape, np.float32), np.ones(2, np.float32)]
+def test_every_number_of_a_shape_counts(
+    shape: tuple[int, ...], other: tuple[int, ...], alone: bool
+) -> None:
+    p = np.ones(shape, np.float32)
+    around = [] if alone else [np.ones(2, np.float32), np.ones(2, np.float32)]
+    params = [*around[:1], p, *around[1:]]
+    k = len(around) // 2
     opt = fusedopt.SGD(params, lr=1.0)
     grads = [np.ones_like(p) for p in params]
     for _ in range(2):
         opt.step(grads)
-    with pytest.raises(ValueError, match=rf"^grads\[1\]: expected shape {re.escape(str(shape))}"):
-        opt.step([grads[0], np.ones(other, np.float32), grads[2]])
-    params[1].resize(other, refcheck=False)
-    for gradient in (np.ones(other, np.float32), grads[1]):  # also where they agree
-        with pytest.raises(ValueError, match=rf"\[1\]: expected shape {re.escape(str(shape))}"):
-            opt.step([grads[0], gradient, grads[2]])
-    assert (params[0] == -1).all()
-    assert (params[2] == -1).all()
-    assert list(opt.step_counts) == [2, 2, 2]
+    text = rf"\[{k}\]: expected shape {re.escape(str(shape))}"
+    with pytest.raises(ValueError, match=f"^grads{text}"):
+        opt.step([*grads[:k], np.ones(other, np.float32), *grads[k + 1 :]])
+    for agrees in (False, True):  # from a step that could be repeated
+        opt.step(grads)
+        p.resize(other, refcheck=False)
+        gradient = np.ones(other, np.float32) if agrees else grads[k]
+        with pytest.raises(ValueError, match=text):
+            opt.step([*grads[:k], gradient, *grads[k + 1 :]])
+        p.resize(shape, refcheck=False)
+    assert all((q == -3).all() for q in around)
+    assert list(opt.step_counts) == [4] * len(params)
 
 
 @pytest.mark.filterwarnings("ignore:Setting the dtype:DeprecationWarning")
