@@ -313,6 +313,34 @@ def test_bound_gradients_in_groups() -> None:
         fusedopt.SGD([a]).add_param_group({"params": [b]}, grads=[gb])
 
 
+def test_an_empty_group_needs_no_gradients() -> None:
+    p, g = np.zeros(3), np.ones(3)
+    opt = fusedopt.SGD([p], lr=1.0, grads=[g])
+    opt.add_param_group({"params": []})
+    with pytest.raises(ValueError, match="^grads: needed, as the optimizer has gradients bound"):
+        opt.add_param_group({"params": [np.ones(2)]})
+    opt.step()
+    assert (p == -1).all()
+    assert len(opt.param_groups) == 2
+
+
+def test_counts_of_before_a_group_was_added_are_free() -> None:
+    """Nobody writes them any more: they may be a gradient, read as other numbers."""
+    p = np.zeros(1)
+    opt = fusedopt.SGD([p], lr=1.0)
+    opt.step([np.ones(1)])
+    counts = opt.step_counts
+    for seen in (counts.view(np.float64), counts.view(np.float64)[:]):
+        with pytest.raises(ValueError, match="overlaps the optimizer's own state"):
+            opt.step([seen])
+    opt.add_param_group({"params": [np.zeros(2)]})
+    opt.step([counts.view(np.float64), None])
+    assert opt.step_counts.tolist() == [2, 0]
+    assert counts.tolist() == [1]
+    with pytest.raises(ValueError, match="overlaps the optimizer's own state"):
+        opt.step([opt.step_counts[:1].view(np.float64), None])
+
+
 def test_a_bound_gradient_is_checked_at_every_step() -> None:
     p, g = np.ones(3), np.ones(3)
     opt = fusedopt.SGD([p, np.ones(1)], lr=0.5, grads=[g, None])

@@ -37,6 +37,29 @@ def test_steps_count_from_1(step: int) -> None:
     assert np.array_equal(p, np.zeros(3))
 
 
+@pytest.mark.parametrize("count", [0, 1, 2, 4])
+def test_a_rule_gets_as_many_arguments_as_it_has(count: int) -> None:
+    rule, values, _ = MOMENTUM
+    names = ["params", "grads", "momentum_buffers", "more"]
+    arrays = {name: np.ones(3) for name in names[:count]}
+    with pytest.raises(ValueError, match="^arguments: expected 3$"):
+        _core.apply(rule, values, 1, arrays)
+    assert all((array == 1).all() for array in arrays.values())
+
+
+def test_no_group_is_added_while_parameters_are_elsewhere() -> None:
+    opt = fusedopt.SGD([np.ones(3)], ema_decay=0.5)
+    opt.step([np.ones(3)])
+    sgd = ("sgd", {**SGD, "lr": 1.0}, None)
+    with (
+        opt.swap_ema(),
+        pytest.raises(RuntimeError, match=r"^add_param_group\(\): not inside swap"),
+    ):
+        opt._engine.add_group([np.ones(2)], None, sgd, None)
+    opt._engine.add_group([np.ones(2)], None, sgd, None)
+    assert opt.step_counts.tolist() == [1, 0]
+
+
 def test_a_count_that_is_too_large_is_shown() -> None:
     for count, shown in [(2**63, "9.22337e+18"), (-(2**63), "-9.22337e+18"), (0, "0")]:
         with pytest.raises(

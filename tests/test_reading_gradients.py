@@ -53,6 +53,36 @@ def test_functions_bound_gradients_and_groups_read_them_alike(kind: Any) -> None
 
 
 @options
+def test_a_key_that_fails_changes_nothing(options: dict[str, Any]) -> None:
+    """A dict asks it whether it is the name that is looked for."""
+
+    class Key:
+        def __hash__(self) -> int:
+            return hash("w")
+
+        def __eq__(self, other: object) -> bool:
+            raise ArithmeticError("who knows")
+
+    p = np.zeros(3)
+    opt = fusedopt.SGD({"w": p}, lr=1.0)
+    with pytest.raises(ArithmeticError, match="^who knows$"):
+        opt.step({Key(): np.ones(3)}, **options)
+    assert not p.any()
+    opt.step({"w": np.ones(3)}, **options)
+    assert p.tolist() == [-1.0] * 3
+
+
+def test_what_has_keys_and_no_values_is_no_mapping() -> None:
+    class Keys:
+        keys = ("w",)
+
+    opt = fusedopt.SGD({"w": np.zeros(3)}, lr=1.0)
+    with pytest.raises(TypeError, match="^grads: expected a dict or list of arrays, got Keys$"):
+        opt.step(Keys())  # type: ignore[call-overload]
+    assert opt.completed_steps == 0
+
+
+@options
 def test_an_iterator_that_fails_changes_nothing(options: dict[str, Any]) -> None:
     class Failing(list[Any]):
         def __iter__(self) -> Iterator[Any]:

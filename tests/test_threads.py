@@ -4,13 +4,15 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
 import fusedopt
 from cases import Case, assert_same, copies, random_arrays
-from fusedopt import _core
+from fusedopt import _core, functional
 from subprocesses import output_of
 
 THREADING = fusedopt.show_config(mode="dict")["threading"]
@@ -179,6 +181,70 @@ def test_the_gil_is_released() -> None:
     thread.join()
     margin = (end - begin) / 4
     assert sum(begin + margin < moment < end - margin for moment in moments) > 10
+
+
+def large() -> Any:
+    return np.ones(4_000_000, np.float32)
+
+
+def call_without_the_gil(name: str) -> Callable[[], Any]:
+    p, g, m = large(), large(), large()
+    bound = fusedopt.SGD([large()], grads=[large()])
+    ahead = fusedopt.SGD([large()], momentum=0.9, velocity=True, ema_decay=0.5)
+    ahead.step([g])
+    state = ahead.state_dict()
+
+    def inside(block: Any) -> None:
+        with block:
+            pass
+
+    calls: dict[str, Callable[[], Any]] = {
+        "step": lambda: bound.step(),
+        "step with options": lambda: bound.step(stats=True),
+        "zero_grad": lambda: bound.zero_grad(),
+        "lookahead": lambda: inside(ahead.lookahead()),
+        "swap_ema": lambda: inside(ahead.swap_ema()),
+        "load_state_dict": lambda: ahead.load_state_dict(state),
+        "function": lambda: functional.sgd_(p, g, m, step=1, lr=0.1, momentum=0.9),
+        "average": lambda: functional.ema_(m, p, decay=0.5),
+        "norm": lambda: functional.global_norm([g]),
+    }
+    return calls[name]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("step", "step with options", "zero_grad", "lookahead", "swap_ema", "load_state_dict"),
+        *("function", "average", "norm"),
+    ],
+)
+def test_other_threads_run_meanwhile(name: str) -> None:
+    """Nobody takes the GIL from a thread here: another one has it if that thread lets go of it."""
+    call = call_without_the_gil(name)
+    interval, ticks, end = sys.getswitchinterval(), [0], threading.Event()
+
+    def tick() -> None:
+        while not end.is_set():
+            ticks[0] += 1
+            time.sleep(1e-5)
+
+    thread = threading.Thread(target=tick)
+    thread.start()
+    sys.setswitchinterval(1000)
+    try:
+        seen = 0
+        for _ in range(20):
+            before = ticks[0]
+            call()
+            seen += ticks[0] - before
+            if seen > 0:
+                break
+    finally:
+        sys.setswitchinterval(interval)
+        end.set()
+        thread.join()
+    assert seen > 0
 
 
 def run_together(*functions) -> None:
