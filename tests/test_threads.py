@@ -1,5 +1,6 @@
 """Contract: threads are counted, counted on, fork-safe, and never hold up Python."""
 
+import copy
 import os
 import sys
 import threading
@@ -192,7 +193,7 @@ def call_without_the_gil(name: str) -> Callable[[], Any]:
     bound = fusedopt.SGD([large()], grads=[large()])
     ahead = fusedopt.SGD([large()], momentum=0.9, velocity=True, ema_decay=0.5)
     ahead.step([g])
-    state = ahead.state_dict()
+    state = copy.deepcopy(ahead.state_dict())
 
     def inside(block: Any) -> None:
         with block:
