@@ -47,6 +47,17 @@ def test_a_rule_gets_as_many_arguments_as_it_has(count: int) -> None:
     assert all((array == 1).all() for array in arrays.values())
 
 
+def test_as_many_names_as_parameters() -> None:
+    sgd = ("sgd", {**SGD, "lr": 1.0}, None)
+    stepper = _core.Stepper()
+    for names in ((), ("a",), ("a", "b", "c")):
+        with pytest.raises(ValueError, match="^names: expected one for each parameter"):
+            stepper.add_group([np.ones(3), np.ones(2)], names, sgd, None)
+    assert stepper.step_counts.size == 0
+    stepper.add_group([np.ones(3), np.ones(2)], ("a", "b"), sgd, None)
+    assert stepper.step_counts.size == 2
+
+
 def test_no_group_is_added_while_parameters_are_elsewhere() -> None:
     opt = fusedopt.SGD([np.ones(3)], ema_decay=0.5)
     opt.step([np.ones(3)])
@@ -225,3 +236,14 @@ def test_one_is_one() -> None:
     assert text.endswith("; 1 array, 1 element, float64)")
     text = repr(fusedopt.SGD([np.zeros(2), np.zeros(1000)]))
     assert text.endswith("; 2 arrays, 1,002 elements, float64)")
+
+
+@pytest.mark.parametrize("params", [PARAMS, None], ids=["with params", "without"])
+def test_nothing_is_loaded_where_a_parameter_has_changed(params: Any) -> None:
+    opt, own = stepped()
+    own[1].resize(2, refcheck=False)
+    before = contents(opt, own)
+    with pytest.raises(ValueError, match=r"^params\[1\]: expected shape \(4,\) as before"):
+        opt._engine.load(**{**GOOD, "params": params})
+    for actual, expected in zip(contents(opt, own), before, strict=True):
+        assert np.array_equal(actual, expected)

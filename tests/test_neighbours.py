@@ -202,6 +202,20 @@ def _apart(size: int, dtype: Any, other: Any) -> Arrays:
     ]
 
 
+def test_float64_behind_one_without_a_gradient_behind_odd_float32() -> None:
+    """What lies before it in memory isn't what its state is made after."""
+    buffer = np.zeros(48, np.uint8)
+    start = -buffer.ctypes.data % 64
+    first = np.ones(3, np.float32)
+    second, third = buffer[start : start + 32].view(np.float64).reshape(2, 2)
+    opt = fusedopt.SGD([first, second, third], lr=0.5, momentum=0.9)
+    for grads in ([np.ones(3, np.float32), None, np.ones(2)], [None, np.ones(2), np.ones(2)]):
+        opt.step(grads)
+    for i in range(3):
+        assert opt.state[i]["momentum_buffer"].flags.aligned
+    np.testing.assert_allclose(third, [-0.5 - 0.95] * 2)
+
+
 def test_odd_float32_then_float64_side_by_side() -> None:
     """3 of float32 from the middle of 8 bytes on end where a float64 may begin."""
     memory = np.zeros(20, np.float64)

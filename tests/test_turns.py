@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import fusedopt
-from fusedopt import reference
+from fusedopt import _core, reference
 from subprocesses import output_of
 
 LARGE = 200_000  # elements: a step lets go of the GIL
@@ -111,6 +111,56 @@ def test_fork_between_a_turn_that_came_and_the_gil() -> None:
     """The thread whose turn it is stays behind in the parent: nobody is inside, and none was."""
     expected = {"came": 5, "stepped": 5, "refused": 0, "hung": 0, "failed": 0}
     assert output_of(FORKS_AS_A_TURN_COMES) == str(expected)
+
+
+FORK_FROM_WITHIN = """
+import os, threading, numpy as np, fusedopt
+from subprocesses import stepping_threads
+child = []
+def lr(step):
+    if step == 3 and not child:
+        child.append(os.fork())
+    return 0.5
+p = np.zeros(4)
+opt = fusedopt.SGD([p], lr=lr)
+for _ in range(6):
+    opt.step([np.ones(4)])
+assert p.tolist() == [-3.0] * 4, p
+if child[0] == 0:  # threads of its own take turns, too
+    stepping_threads(opt, [np.ones(4)], threads=3, steps=300)
+    assert p.tolist() == [-453.0] * 4, p
+    os._exit(0)
+print(os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]))
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_schedule_that_forks() -> None:
+    """The thread that is inside goes on in both: the step is theirs."""
+    assert output_of(FORK_FROM_WITHIN, timeout=60) == "0"
+
+
+def test_memory_whose_making_steps() -> None:
+    """The step waits for it: there is none to take, and nothing to wait for."""
+    p = np.zeros(3)
+    errors: list[str] = []
+
+    def allocate(size: int) -> Any:
+        for act in (lambda: stepper.step([np.ones(3)]), lambda: stepper.bind([np.ones(3)])):
+            try:
+                act()
+            except RuntimeError as error:
+                errors.append(str(error))
+        return np.zeros(size, np.uint8)
+
+    stepper = _core.Stepper(allocate)
+    momentum = {**dict.fromkeys(_core.rules()["momentum"][0], 0.0), "lr": 1.0}
+    stepper.add_group([p], None, ("momentum", momentum, None), None)
+    stepper.step([np.ones(3)])
+    assert len(errors) == 2
+    assert all("called from within the same optimizer's work" in error for error in errors)
+    assert stepper.completed_steps == 1
+    assert stepper.bound is None
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")

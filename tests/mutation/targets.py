@@ -34,10 +34,10 @@ csrc/bindings/groups.*               groups bad_input ema schedules turns
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
 csrc/bindings/module.cpp             native_types native_half turns functional config
 csrc/bindings/native_type.hpp        native_types
-csrc/bindings/parameters.*           CHECKS flat_views ema neighbours
+csrc/bindings/parameters.*           CHECKS flat_views ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
-csrc/bindings/states.*               neighbours groups pipeline state flat_views ema SAVED
+csrc/bindings/states.*               state neighbours equality groups pipeline flat_views ema SAVED
 csrc/bindings/step_method.cpp        bad_input pipeline native_types native_half equality
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
