@@ -204,7 +204,7 @@ def _apart(size: int, dtype: Any, other: Any) -> Arrays:
 
 def test_float64_behind_one_without_a_gradient_behind_odd_float32() -> None:
     """What lies before it in memory isn't what its state is made after."""
-    buffer = np.zeros(48, np.uint8)
+    buffer = np.zeros(96, np.uint8)
     start = -buffer.ctypes.data % 64
     first = np.ones(3, np.float32)
     second, third = buffer[start : start + 32].view(np.float64).reshape(2, 2)
