@@ -29,6 +29,9 @@ NOT_HERE = {
     "address": {
         "tests/test_machine_code.py": "looks at optimized code",
         "tests/test_pool_orders.py": "compiles a program of its own",
+        "tests/test_guard_pages.py::test_a_guard_is_one": "segmentation faults, on purpose",
+        "tests/test_hostile_files.py": "limits the address space, of which shadows take most",
+        "tests/test_soak.py": "counts memory, and the sanitizer keeps what was freed",
         "tests/test_sizes.py::test_more_than_2_to_the_31_elements": "16 GiB, and as much shadow",
         "tests/test_examples.py": "the same calls as in other tests, for minutes",
         "tests/test_docs.py": "the same calls as in other tests",
