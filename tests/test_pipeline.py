@@ -1,6 +1,7 @@
 """Contract: unscaling, norm, clipping, skipping and zeroing in the step are what they are apart."""
 
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -336,3 +337,52 @@ def test_an_infinite_maximum_only_finds_the_norm() -> None:
     opt = fusedopt.SGD([p], lr=1.0)
     assert opt.step([g], max_norm=math.inf) == StepResult(math.inf, False)
     np.testing.assert_array_equal(p, -g)
+
+
+def test_the_error_of_many_gradients_that_are_not_finite_is_short() -> None:
+    params = [np.zeros(2) for _ in range(100)]
+    opt = fusedopt.SGD(params, lr=1.0)
+    grads: list[Any] = [np.array([1.0, np.nan]) for _ in params]
+    grads[1] = None
+    with pytest.raises(FloatingPointError) as caught:
+        opt.step(grads, on_nonfinite="raise")
+    text = str(caught.value)
+    listed = re.findall(r"grads\[(\d+)\]: 1 of 2 elements", text)
+    more = re.search(r", and (\d+) more not finite; nothing was updated$", text)
+    assert more
+    assert [int(k) for k in listed] == [0, *range(2, 1 + len(listed))]
+    assert len(listed) + int(more[1]) == 99
+    assert 200 < len(text) < 300
+
+
+def test_missing_gradients_are_not_zeroed() -> None:
+    params = [np.zeros(4) for _ in range(4)]
+    opt = fusedopt.SGD(params, lr=1.0)
+    grads = [None, np.ones(4), None, np.ones(4)]
+    for _ in range(2):
+        opt.step(grads, zero_grads=True)
+    assert [float(p[0]) for p in params] == [0.0, -1.0, 0.0, -1.0]
+
+
+@pytest.mark.parametrize("options", [{"stats": True}, {"max_norm": 1.0}, {"zero_grads": True}])
+def test_no_step_while_the_parameters_are_elsewhere(options: dict[str, Any]) -> None:
+    p = np.zeros(3)
+    opt = fusedopt.SGD([p], lr=1.0, ema_decay=0.5)
+    opt.step([np.ones(3)])
+    with opt.swap_ema():
+        inside = p.copy()
+        with pytest.raises(RuntimeError, match=r"^step\(\): not inside swap_ema\(\)"):
+            opt.step([np.ones(3)], **options)
+        with pytest.raises(RuntimeError, match=r"^step\(\): not inside swap_ema\(\)"):
+            opt._engine.step_with(
+                [np.ones(3)],
+                loss_scale=1.0,
+                max_norm=None,
+                clip_value=math.inf,
+                on_nonfinite="propagate",
+                zero_grads=False,
+                stats=True,
+            )
+        np.testing.assert_array_equal(p, inside)
+    assert (p == -1).all()
+    assert opt.completed_steps == 1
