@@ -37,11 +37,11 @@ csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
-csrc/bindings/states.*               state neighbours equality groups pipeline flat_views ema SAVED
+csrc/bindings/states.*               state neighbours groups pipeline flat_views ema SAVED equality
 csrc/bindings/step_method.cpp        bad_input pipeline native_types native_half equality
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
-csrc/bindings/step_with_options.cpp  stats subnormals equality pipeline while_a_step_runs bad_input memmap turns
+csrc/bindings/step_with_options.cpp  stats pipeline while_a_step_runs bad_input memmap turns equality
 csrc/bindings/stepper.*              neighbours overlap CHECKS ema state forms MORE
 csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
