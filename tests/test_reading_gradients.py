@@ -83,6 +83,24 @@ def test_what_has_keys_and_no_values_is_no_mapping() -> None:
 
 
 @options
+def test_an_iterator_is_asked_once(options: dict[str, Any]) -> None:
+    class Counting(list[Any]):
+        asked = 0
+
+        def __iter__(self) -> Iterator[Any]:
+            self.asked += 1
+            return super().__iter__()
+
+    opt = fusedopt.SGD([np.zeros(3)], lr=1.0)
+    for lr in (1.0, 0.5, 0.5, 0.25):  # whether anything has changed, or nothing
+        opt.param_groups[0]["lr"] = lr
+        for _ in range(2):
+            grads = Counting([np.ones(3)])
+            opt.step(grads, **options)
+            assert grads.asked == 1
+
+
+@options
 def test_an_iterator_that_fails_changes_nothing(options: dict[str, Any]) -> None:
     class Failing(list[Any]):
         def __iter__(self) -> Iterator[Any]:

@@ -155,6 +155,7 @@ def test_traffic_changes_nothing() -> None:
     actual, expected, _ = stepped()
     for step in range(3):
         actual._engine.traffic(gradients(step))
+        actual._engine.traffic([None, *gradients(step)[1:]])
     assert_same(actual, expected)
     actual.step(gradients(3))
     expected.step(gradients(3))
