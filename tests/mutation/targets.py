@@ -41,7 +41,7 @@ csrc/bindings/states.*               state neighbours groups pipeline flat_views
 csrc/bindings/step_method.cpp        bad_input pipeline native_types native_half equality
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
-csrc/bindings/step_with_options.cpp  stats pipeline while_a_step_runs bad_input memmap turns equality
+csrc/bindings/step_with_options.cpp  stats bad_input MORE equality
 csrc/bindings/stepper.*              neighbours overlap CHECKS ema state forms MORE
 csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
