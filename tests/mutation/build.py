@@ -36,7 +36,10 @@ extern "C" __attribute__((visibility("default"))) void fusedopt_choose(int numbe
 """
 # Fast to compile; with checks of indices, as a mutant that reads one too far is wrong. The kernels
 # have flags of their own, and one instruction set will do.
-_FLAGS = "-O0 -w -Wno-narrowing -D_GLIBCXX_ASSERTIONS"
+_FLAGS = (
+    "-O0 -w -Wno-narrowing -D_GLIBCXX_ASSERTIONS "
+    "-fsanitize=bounds -fsanitize-undefined-trap-on-error"
+)
 
 
 LIBRARY = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
