@@ -12,8 +12,8 @@ from build import ROOT
 _TABLE = """
 csrc/rules/average.hpp               ema functional
 csrc/rules/*                         RULES
-csrc/kernels/arrays.hpp              pipeline stats functional
-csrc/kernels/loop.hpp                RULES sizes guard_pages
+csrc/kernels/arrays.hpp              pipeline stats functional guard_pages
+csrc/kernels/loop.hpp                RULES sizes guard_pages repeated_steps
 csrc/engine/arena.*                  state equality memmap flat_views guard_pages
 csrc/engine/array_scan.*             pipeline stats functional subnormals
 csrc/engine/float_mode.hpp           subnormals pipeline stats
