@@ -155,7 +155,7 @@ def test_traffic_changes_nothing() -> None:
     actual, expected, _ = stepped()
     for step in range(3):
         actual._engine.traffic(gradients(step))
-        actual._engine.traffic([None, *(0 * g for g in gradients(step)[1:])])
+        actual._engine.traffic([None, *map(np.zeros_like, gradients(step)[1:])])
     assert_same(actual, expected)
     actual.step(gradients(3))
     expected.step(gradients(3))
