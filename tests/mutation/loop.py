@@ -43,6 +43,7 @@ class Loop:
         self.waiting, self.library, self.scratch = list(reversed(numbers)), library, scratch
         self.jobs, self.hang = jobs, hang
         self.killers: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}  # that tests took, as far as known
         self.report = os.fdopen(os.dup(1), "w", buffering=1)
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
@@ -62,6 +63,7 @@ class Loop:
 
     def _branch(self, session: pytest.Session, number: int, progress: Path) -> _Branch:
         progress.write_text("")
+        _times_beside(progress).write_text("")
         now = time.monotonic()
         process = os.fork()
         if process == 0:
@@ -77,14 +79,22 @@ class Loop:
         return _Branch(number, process, progress, now, now)
 
     def _run(self, session: pytest.Session, progress: Path) -> int:
-        """Run the tests, those first that found others; return 1 where one fails."""
-        rank = {name: k for k, (name, _) in enumerate(self.killers.most_common(8))}
-        items = sorted(session.items, key=lambda item: rank.get(_function(item.nodeid), 99))
-        for item, following in zip(items, [*items[1:], None], strict=True):
-            progress.write_text(item.nodeid)
-            item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-            if session.testsfailed:
-                return 1
+        """Run the tests, those first that found others, then short ones; return 1 at a failure."""
+        rank = {name: k for k, (name, _) in enumerate(self.killers.most_common(16))}
+
+        def order(item: pytest.Item) -> tuple[int, int, float]:
+            test = item.nodeid
+            return rank.get(test, 99), rank.get(_function(test), 99), self.seconds.get(test, 0.0)
+
+        items = sorted(session.items, key=order)
+        with open(_times_beside(progress), "w", buffering=1) as times:
+            for item, following in zip(items, [*items[1:], None], strict=True):
+                progress.write_text(item.nodeid)
+                began = time.monotonic()
+                item.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+                if session.testsfailed:
+                    return 1
+                times.write(json.dumps([item.nodeid, time.monotonic() - began]) + "\n")
         return 0
 
     def _ended(self, branch: _Branch) -> bool:
@@ -103,9 +113,16 @@ class Loop:
         if not ended:
             os.waitpid(branch.process, 0)
         if kind != "survived":
-            self.killers[_function(branch.test)] += 1
+            self.killers.update({branch.test, _function(branch.test)})
+        for line in _times_beside(branch.progress).read_text().splitlines():
+            test, seconds = json.loads(line)
+            self.seconds[test] = min(seconds, self.seconds.get(test, seconds))
         self.report.write(json.dumps([branch.number, kind, branch.test, now - branch.began]) + "\n")
         return True
+
+
+def _times_beside(progress: Path) -> Path:
+    return progress.with_suffix(".times")
 
 
 def _function(test: str) -> str:
