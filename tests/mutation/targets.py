@@ -70,7 +70,7 @@ AT_START = (
     "csrc/bindings/arrays.cpp | if (PyArray_Import",
 )
 _SETS = {
-    "RULES": ["equality", "functional", "forms", "subnormals"],
+    "RULES": ["equality", "functional", "forms", "subnormals", "power"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
