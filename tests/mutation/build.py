@@ -38,7 +38,7 @@ extern "C" __attribute__((visibility("default"))) void fusedopt_choose(int numbe
 # have flags of their own, and one instruction set will do.
 _FLAGS = (
     "-O0 -w -Wno-narrowing -D_GLIBCXX_ASSERTIONS "
-    "-fsanitize=bounds -fsanitize-undefined-trap-on-error"
+    "-fsanitize=bounds,return -fsanitize-undefined-trap-on-error"
 )
 
 

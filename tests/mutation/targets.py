@@ -14,9 +14,9 @@ csrc/rules/average.hpp               ema functional
 csrc/rules/*                         RULES
 csrc/kernels/arrays.hpp              pipeline stats functional guard_pages
 csrc/kernels/loop.hpp                RULES sizes guard_pages repeated_steps
-csrc/engine/arena.*                  state equality memmap flat_views guard_pages
+csrc/engine/arena.*                  state neighbours native_types equality flat_views ARENA
 csrc/engine/array_scan.*             pipeline stats functional subnormals
-csrc/engine/float_mode.hpp           subnormals pipeline stats
+csrc/engine/float_mode.hpp           config subnormals pipeline stats
 csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes
 csrc/engine/plan.*                   neighbours equality groups pipeline stats ema subnormals
@@ -68,12 +68,14 @@ AT_START = (
     "csrc/bindings/rules.cpp",
     "csrc/bindings/module.cpp",
     "csrc/bindings/arrays.cpp | if (PyArray_Import",
+    "csrc/engine/float_mode.hpp | inline std::atomic<bool> flush_denormal",
 )
 _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals", "power"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
+    "ARENA": ["memmap", "guard_pages", "soak"],
     "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 
