@@ -205,3 +205,17 @@ def test_a_parameter_that_moved_into_memory_that_was_free() -> None:
                 opt.step(grads)
     for p, q in zip(params, before, strict=True):
         np.testing.assert_array_equal(p, q)
+
+
+@pytest.mark.parametrize("count", [2, 17, 100])
+def test_one_array_many_times(count: int) -> None:
+    same = np.ones(4)
+    with pytest.raises(ValueError, match=r"^params\[\d+\] overlaps params\[\d+\]"):
+        fusedopt.SGD([same] * count)
+    params = [np.zeros(4) for _ in range(count)]
+    opt = fusedopt.SGD(params, lr=1.0)
+    opt.step([same] * count)  # may be read as often as one likes
+    with pytest.raises(ValueError, match=r"^grads\[\d+\] overlaps grads\[\d+\] in memory"):
+        opt.step([same] * count, zero_grads=True)
+    assert all((p == -1).all() for p in params)
+    assert (same == 1).all()

@@ -94,3 +94,29 @@ def test_many_times_keep_no_memory(action: str, in_files: bool, tmp_path: object
     """Each time 16 MB of state: 3 GB, or in files 300 MB, if it weren't given back."""
     folder, times = (str(tmp_path), "20") if in_files else ("", "200")
     assert output_of(VIRTUAL_MEMORY, action, folder, times).startswith("True")
+
+
+LAID_OUT_ANEW = """
+from pathlib import Path
+import numpy as np
+import fusedopt
+
+def resident():
+    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) << 10
+
+opt = fusedopt.Adam([np.ones(3), np.ones(3, np.float32), np.ones(2)], lr=0.01)
+grads = [np.ones(3), np.ones(3, np.float32), np.ones(2)]
+forms = [grads, [None, *grads[1:]], [*grads[:1], None, None]]
+def steps(count):
+    for k in range(count):
+        opt.step(forms[k % 3])
+steps(300)
+before = resident()
+steps(9000)
+print(resident() - before < 1 << 20)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs Linux")
+def test_steps_that_lay_all_out_anew_keep_nothing_of_the_last() -> None:
+    assert output_of(LAID_OUT_ANEW) == "True"

@@ -19,7 +19,7 @@ csrc/engine/array_scan.*             pipeline stats functional subnormals
 csrc/engine/float_mode.hpp           config subnormals pipeline stats
 csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes
-csrc/engine/plan.*                   neighbours equality groups pipeline stats ema subnormals
+csrc/engine/plan.*                   neighbours equality groups pipeline PLAN
 csrc/engine/pointer_filter.hpp       overlap CHECKS
 csrc/engine/pool.*                   pool_orders equality threads fork signals pipeline
 csrc/engine/sleeper.hpp              pool_orders equality threads
@@ -76,6 +76,7 @@ _SETS = {
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "ARENA": ["memmap", "guard_pages", "soak"],
+    "PLAN": ["stats", "ema", "subnormals", "soak", "threads"],
     "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 
@@ -96,7 +97,11 @@ PERFORMANCE = [
     (r"engine/arena\.cpp", r"madvise|2 \* huge_page", "which pages the system gives"),
     (r"engine/pointer_filter\.hpp", r"64 \* bits_|2 \* bits_|--shift_", "how large a filter is"),
     (r"fusedopt/_files\.py", r"^_AT_ONCE =", "how much is hashed at a time"),
-    (r"engine/plan\.cpp", r"work\.at_once|t\.at_once|at_once = gradients", "what is in the cache"),
+    (
+        r"engine/plan\.cpp",
+        r"work\.at_once|t\.at_once|at_once = gradients|averages_ ",
+        "what is in the cache",
+    ),
 ]
 
 # What is glue, or decided when compiling. tests/test_instruction_sets.py holds the first two.
