@@ -313,6 +313,24 @@ def test_bound_gradients_in_groups() -> None:
         fusedopt.SGD([a]).add_param_group({"params": [b]}, grads=[gb])
 
 
+def test_a_refused_group_leaves_the_laid_out_step_as_it_was() -> None:
+    """Which may refer to where the groups were before there was room for one more."""
+    p, q = np.ones(3, np.float32), np.ones(3, np.float32)
+    ours = fusedopt.SGD([p], lr=0.5, momentum=0.5, ema_decay=0.5)
+    theirs = reference.SGD([q], lr=0.5, momentum=0.5, ema_decay=0.5)
+    for step in range(5):
+        for opt in (ours, theirs):
+            opt.step([np.full(3, step + 1, np.float32)])
+        np.testing.assert_array_equal(p, q)
+        np.testing.assert_array_equal(ours.ema[0], theirs.ema[0])
+        new = np.ones(2, np.float32)
+        with pytest.raises(ValueError, match="lr: expected a number that is finite in float32"):
+            ours.add_param_group({"params": [new], "lr": 1e39})
+        others = [fusedopt.SGD([np.ones(2)], lr=9.0, ema_decay=0.0) for _ in range(50)]
+        for opt in others:  # some lie where the groups were
+            opt.step([np.ones(2)])
+
+
 def test_an_empty_group_needs_no_gradients() -> None:
     p, g = np.zeros(3), np.ones(3)
     opt = fusedopt.SGD([p], lr=1.0, grads=[g])

@@ -49,7 +49,8 @@ SHOW_THREADS = "import fusedopt; print(fusedopt.get_num_threads())"
 
 
 @pytest.mark.parametrize(
-    ("setting", "threads"), [("3", 3), (" 03 ", 3), ("3,2", 3), ("4 , 1", 4), ("9999", 1024)]
+    ("setting", "threads"),
+    [("1", 1), ("3", 3), (" 03 ", 3), ("3,2", 3), ("4 , 1", 4), ("9999", 1024)],
 )
 def test_omp_num_threads_is_honoured(setting: str, threads: int) -> None:
     expected = threads if THREADING else 1

@@ -77,7 +77,6 @@ void Stepper::traffic(py::handle grads) {
   PyObject* const* items = this->items(given);
   if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
   kept = keep(items);
-  plan_.fold();
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::traffic); });
 }
 
