@@ -46,6 +46,17 @@ def test_equal_to_the_reference_when_not_flushed(case: Case, dtype: type) -> Non
     assert_same(actual, expected)
 
 
+def test_flushed_from_the_start() -> None:
+    code = """
+import numpy as np, fusedopt
+q = np.zeros(3, np.float32)
+fusedopt.SGD([q], lr=1e30).step([np.full(3, 1e-40, np.float32)])
+print(q.any(), fusedopt.show_config(mode="dict")["flush denormals"])
+"""
+    can = fusedopt.set_flush_denormal(True)
+    assert output_of(code) == f"{not can} {can}"
+
+
 @pytest.mark.usefixtures("_where")
 @every_dtype
 def test_inputs_count_as_zero(dtype: type) -> None:
