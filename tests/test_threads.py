@@ -249,6 +249,30 @@ def test_other_threads_run_meanwhile(name: str) -> None:
     assert seen > 0
 
 
+def test_gradients_are_not_zeroed_while_a_step_reads_them() -> None:
+    g = np.ones(8_000_000, np.float32)
+    p = np.zeros_like(g)
+    opt = fusedopt.SGD([p], lr=1.0, grads=[g])
+    opt.step()
+    for _ in range(10):
+        p.fill(0)
+        g.fill(1)
+        inside = threading.Event()
+
+        def step(inside: threading.Event = inside) -> None:
+            inside.set()
+            opt.step()
+
+        thread = threading.Thread(target=step)
+        thread.start()
+        inside.wait()
+        opt.zero_grad()
+        thread.join()
+        # Before the step or after it.
+        assert float(p.min()) == float(p.max())
+        assert not g.any()
+
+
 def run_together(*functions) -> None:
     threads = [threading.Thread(target=function, daemon=True) for function in functions]
     for thread in threads:

@@ -27,10 +27,10 @@ csrc/engine/threads.*                pool_orders threads fork config
 csrc/bindings/arrays.*               owners CHECKS functional memmap state
 csrc/bindings/binding.hpp            repeated_steps neighbours bad_input flat_views groups
 csrc/bindings/elsewhere.*            put_back forms ema groups memmap
-csrc/bindings/functional.*            functional native_half hyperparameters reading_gradients
+csrc/bindings/functional.*           functional native_half threads reading_gradients
 csrc/bindings/gil.hpp                threads functional exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
-csrc/bindings/groups.*               groups bad_input ema schedules turns
+csrc/bindings/groups.*               groups bad_input native_half ema schedules turns threads
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
 csrc/bindings/module.cpp             native_types native_half turns functional config
 csrc/bindings/native_type.hpp        native_types
