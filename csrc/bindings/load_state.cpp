@@ -48,9 +48,11 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
 
   // No Python code runs from here on, which could change what is looked at.
   std::vector<char*> written(count);  // the parameters that are
-  for (std::size_t i = 0; params && i < count; ++i) {
-    written[i] = static_cast<char*>(data_of(parameters_[i].array));
-    loaded.push_back({no_state, i, params->at(i)});
+  if (params) {
+    for (std::size_t i = 0; i < count; ++i) {
+      written[i] = static_cast<char*>(data_of(parameters_[i].array));
+      loaded.push_back({no_state, i, params->at(i)});
+    }
   }
   look_at_those_with(written);
   const auto place_of = [&](const Loaded& l) {
