@@ -3,9 +3,7 @@
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
-from typing import Any
 
 
 def run_python(
@@ -22,24 +20,10 @@ def run_python(
     )
 
 
-def stepping_threads(optimizer: Any, grads: Any, threads: int, steps: int) -> None:
-    """Let threads step at the same time; each has to end, and none may fail."""
-    errors: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            for _ in range(steps):
-                optimizer.step(grads)
-        except BaseException as error:
-            errors.append(error)
-
-    running = [threading.Thread(target=work, daemon=True) for _ in range(threads)]
-    for thread in running:
-        thread.start()
-    for thread in running:
-        thread.join(60)
-        assert not thread.is_alive()
-    assert not errors, errors
+def own_memory(kind: str) -> int:
+    """Return the bytes that Linux counts for this process: VmRSS, VmSize or VmData."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{kind}:")[1].split()[0]) << 10
 
 
 def output_of(code: str, *arguments: str, timeout: float = 300, **environment: str) -> str:

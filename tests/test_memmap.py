@@ -187,6 +187,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 import fusedopt
+from subprocesses import own_memory
 
 folder, state_dir, n = Path(sys.argv[1]), sys.argv[2] or None, 20_000_000
 fusedopt.set_num_threads(2)
@@ -196,7 +197,7 @@ p[:5] = g[:5] = 1
 opt = fusedopt.AdamW([p], lr=0.5, ema_decay=0.9, state_dir=state_dir)
 small = fusedopt.AdamW([np.ones(40_000, np.float32)], state_dir=state_dir)
 small.step([np.ones(40_000, np.float32)])  # threads are there
-used = int(next(l for l in open("/proc/self/status") if l.startswith("VmData")).split()[1]) << 10
+used = own_memory("VmData")
 resource.setrlimit(resource.RLIMIT_DATA, (used + (64 << 20),) * 2)
 try:
     for _ in range(2):

@@ -252,12 +252,12 @@ def test_every_number_of_a_shape_counts(
     text = rf"\[{k}\]: expected shape {re.escape(str(shape))}"
     with pytest.raises(ValueError, match=f"^grads{text}"):
         opt.step([*grads[:k], np.ones(other, np.float32), *grads[k + 1 :]])
-    for agrees in (False, True):  # from a step that could be repeated
+    for order in (1, -1):  # each from a step that could be repeated, and after the other
         opt.step(grads)
         p.resize(other, refcheck=False)
-        gradient = np.ones(other, np.float32) if agrees else grads[k]
-        with pytest.raises(ValueError, match=text):
-            opt.step([*grads[:k], gradient, *grads[k + 1 :]])
+        for gradient in (np.ones(other, np.float32), grads[k])[::order]:  # also where they agree
+            with pytest.raises(ValueError, match=text):
+                opt.step([*grads[:k], gradient, *grads[k + 1 :]])
         p.resize(shape, refcheck=False)
     assert all((q == -3).all() for q in around)
     assert list(opt.step_counts) == [4] * len(params)

@@ -42,12 +42,12 @@ def test_what_grows_is_seen(name: str, capsys: pytest.CaptureFixture[str]) -> No
 # A large state that is made, and unmade untouched, is not in the memory that is resident.
 VIRTUAL_MEMORY = """
 import sys
-from pathlib import Path
 import numpy as np
 import fusedopt
+from subprocesses import own_memory
 
 def virtual():
-    return int(Path("/proc/self/status").read_text().split("VmSize:")[1].split()[0]) / 1024
+    return own_memory("VmSize") / (1 << 20)
 
 n = 1_000_000
 p = np.ones(n, np.float32)
@@ -97,13 +97,9 @@ def test_many_times_keep_no_memory(action: str, in_files: bool, tmp_path: object
 
 
 LAID_OUT_ANEW = """
-from pathlib import Path
 import numpy as np
 import fusedopt
-
-def resident():
-    return int(Path("/proc/self/status").read_text().split("VmRSS:")[1].split()[0]) << 10
-
+from subprocesses import own_memory
 opt = fusedopt.Adam([np.ones(3), np.ones(3, np.float32), np.ones(2)], lr=0.01)
 grads = [np.ones(3), np.ones(3, np.float32), np.ones(2)]
 forms = [grads, [None, *grads[1:]], [*grads[:1], None, None]]
@@ -111,9 +107,9 @@ def steps(count):
     for k in range(count):
         opt.step(forms[k % 3])
 steps(300)
-before = resident()
+before = own_memory("VmRSS")
 steps(9000)
-print(resident() - before < 1 << 20)
+print(own_memory("VmRSS") - before < 1 << 20)
 """
 
 

@@ -114,8 +114,8 @@ def test_fork_between_a_turn_that_came_and_the_gil() -> None:
 
 
 FORK_FROM_WITHIN = """
-import os, threading, numpy as np, fusedopt
-from subprocesses import stepping_threads
+import os, numpy as np, fusedopt
+from test_threads import run_together
 child = []
 def lr(step):
     if step == 3 and not child:
@@ -127,7 +127,10 @@ for _ in range(6):
     opt.step([np.ones(4)])
 assert p.tolist() == [-3.0] * 4, p
 if child[0] == 0:  # threads of its own take turns, too
-    stepping_threads(opt, [np.ones(4)], threads=3, steps=300)
+    def work():
+        for _ in range(300):
+            opt.step([np.ones(4)])
+    run_together(work, work, work)
     assert p.tolist() == [-453.0] * 4, p
     os._exit(0)
 print(os.waitstatus_to_exitcode(os.waitpid(child[0], 0)[1]))
