@@ -8,7 +8,7 @@ import pytest
 
 import fusedopt
 from cases import copies, random_arrays
-from fusedopt import _core
+from fusedopt import _core, functional
 
 SIZE = 3  # of every parameter
 LARGE = 1 << 24  # elements that surely lie in a mapping of their own, behind all small arrays
@@ -62,6 +62,14 @@ def test_a_gradient_at_every_place_around_parameters(count: int, dtype: Any, roo
                     taken += opt is kept
     assert list(kept.step_counts) == [taken] * count
     assert not memory[:end].any()
+
+
+def test_many_arrays_at_one_place() -> None:
+    for count in (2, 15, 16, 17, 18, 100, 1000):
+        arrays = [np.zeros(LARGE)] * count  # at addresses above those of all that is small
+        others = [np.zeros(LARGE)] * count
+        with pytest.raises(ValueError, match=r"^params\[\d+\] overlaps params\[\d+\] in memory"):
+            functional.sgd_(arrays, others, step=1, lr=1.0)
 
 
 def test_the_parameter_that_is_named_is_the_one() -> None:

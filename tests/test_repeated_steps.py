@@ -4,6 +4,7 @@ It takes another way through the native code, one that reuses what the last step
 """
 
 import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 
 import fusedopt
 from cases import Case, assert_same, copies, random_arrays
+from subprocesses import own_memory
 
 SHAPES = [(16,), (4, 5), (), (2, 3, 4), (300,)]
 CASE = Case("Adam", {"lr": 0.01})
@@ -149,6 +151,25 @@ def test_dtypes_at_different_steps() -> None:
         expected.step(grads)
     assert actual.step_counts.tolist() == [12, 8, 12, 8]
     assert_same(actual, expected)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_steps_that_differ_leave_nothing() -> None:
+    """What a step was laid out with is gone where the next one is laid out anew."""
+    params = random_arrays(0, np.float32, SHAPES)
+    opt = CASE.make(params)
+    grads = gradients(0)
+    some: Arrays = [None, *grads[1:]]
+
+    def step(count: int) -> None:
+        for _ in range(count):
+            opt.step(grads)
+            opt.step(some)
+
+    step(100)
+    before = own_memory("VmData")
+    step(10_000)
+    assert own_memory("VmData") - before < 1 << 20
 
 
 def test_traffic_changes_nothing() -> None:

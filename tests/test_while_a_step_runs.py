@@ -117,6 +117,24 @@ def test_the_callers_list_may_change(options: dict[str, Any], change: Callable) 
         assert results[-1].stats[0].param_norm > 0
 
 
+def test_gradients_are_kept_while_their_traffic_is_timed() -> None:
+    opt = fusedopt.SGD([np.zeros(N, np.float32)], lr=1.0)
+    opt.step([np.ones(N, np.float32)])
+    grads: list[Any] = []
+    kept: list[bool] = []
+
+    def begin() -> None:
+        grads[:] = [np.ones(N, np.float32)]
+
+    def meet() -> None:
+        held = weakref.ref(grads[0])
+        grads.clear()
+        kept.append(held() is not None)
+
+    until_it_is_met(begin, lambda: opt._engine.traffic(grads), meet)
+    assert kept == [True]
+
+
 def test_bound_gradients_of_another_group_may_come() -> None:
     """While one thread steps, another binds more: the step goes on with its own."""
     p, g = np.zeros(N, np.float32), np.ones(N, np.float32)

@@ -19,7 +19,7 @@ csrc/engine/array_scan.*             pipeline stats functional subnormals
 csrc/engine/float_mode.hpp           config subnormals pipeline stats
 csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes
-csrc/engine/plan.*                   neighbours equality groups pipeline PLAN
+csrc/engine/plan.*                   neighbours equality groups pipeline repeated_steps PLAN
 csrc/engine/pointer_filter.hpp       overlap CHECKS
 csrc/engine/pool.*                   pool_orders equality threads fork signals pipeline
 csrc/engine/sleeper.hpp              pool_orders equality threads
@@ -32,7 +32,7 @@ csrc/bindings/gil.hpp                threads functional exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input native_half ema schedules turns threads
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
-csrc/bindings/module.cpp             native_types native_half turns functional config
+csrc/bindings/module.cpp             config threads subnormals native_types native_half turns functional equality
 csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
