@@ -32,7 +32,7 @@ csrc/bindings/gil.hpp                threads functional exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input native_half ema schedules turns threads
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
-csrc/bindings/module.cpp             config threads subnormals native_types native_half turns functional equality
+csrc/bindings/module.cpp             config threads subnormals NATIVE turns functional equality
 csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
@@ -73,6 +73,7 @@ AT_START = (
 _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals", "power"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
+    "NATIVE": ["native_types", "native_half"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "ARENA": ["memmap", "guard_pages", "soak"],
