@@ -265,6 +265,7 @@ def test_repr_of_groups() -> None:
     assert first.endswith("; 1 array, 3 elements, float64")
     assert second.startswith("lr=0.5")
     assert second.endswith("; 0 arrays, 0 elements)")
+    assert repr(fusedopt.SGD([np.ones(1)])).endswith("; 1 array, 1 element, float64)")
 
 
 def test_an_optimizer_without_parameters_gets_groups_of_either_kind() -> None:

@@ -294,6 +294,16 @@ def test_scheduled_is_as_if_assigned_before_each_step(
     assert_same(scheduled, assigned)
 
 
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+def test_a_list_of_schedules_is_kept_as_it_was(module: Any) -> None:
+    betas = [linear(0.95, 0.85, 6), 0.99]
+    opt = module.Adam([np.ones(3)], betas=betas)
+    assert opt.param_groups[0]["betas"] == tuple(betas)
+    betas[1] = 2.0
+    opt.step([np.ones(3)])
+    assert opt.param_groups[0].values_at(6)["betas"] == (0.85, 0.99)
+
+
 @every_dtype
 def test_momentum_annealed_from_zero(dtype: type) -> None:
     """The buffer is there from the beginning; a momentum that is only 0 has none."""

@@ -45,6 +45,29 @@ def test_not_an_int(count: object) -> None:
         fusedopt.set_num_threads(count)
 
 
+def test_what_an_int_raises_comes_out() -> None:
+    class Own:
+        def __index__(self) -> int:
+            raise KeyError("own")
+
+    with pytest.raises(KeyError, match="own"):
+        fusedopt.set_num_threads(Own())
+
+
+@pytest.mark.parametrize(
+    ("grid", "error"),
+    [
+        ((0, 0), "chunk: expected 1 or more"),
+        ((-1, 0), "chunk: expected 1 or more"),
+        ((1, -1), "serial_below: expected 0 or more"),
+    ],
+)
+def test_grids_out_of_range(grid: tuple[int, int], error: str) -> None:
+    with pytest.raises(ValueError, match=f"^{error}$"):
+        _core.set_grid(chunk=grid[0], serial_below=grid[1])
+    _core.set_grid(chunk=1, serial_below=0)
+
+
 SHOW_THREADS = "import fusedopt; print(fusedopt.get_num_threads())"
 
 
@@ -84,6 +107,22 @@ for threads in (1, 2, 4):
 print(np.diff(counts))
 """
     assert output_of(code) == ("[1 2]" if THREADING else "[0 0]")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
+def test_the_grid_says_what_is_shared() -> None:
+    code = """
+import os, numpy as np, fusedopt
+from fusedopt import _core
+fusedopt.set_num_threads(4)
+opt = fusedopt.SGD([np.ones(4)])
+for chunk, serial_below in [(1, 5), (4, 0), (1, 4)]:
+    _core.set_grid(chunk=chunk, serial_below=serial_below)
+    opt.step([np.ones(4)])
+    print(len(os.listdir("/proc/self/task")), end=" ")
+"""
+    counts = [int(count) for count in output_of(code).split()]
+    assert [count - counts[0] for count in counts] == ([0, 0, 3] if THREADING else [0, 0, 0])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
