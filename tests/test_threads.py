@@ -115,10 +115,10 @@ def test_the_grid_says_what_is_shared() -> None:
 import os, numpy as np, fusedopt
 from fusedopt import _core
 fusedopt.set_num_threads(4)
-opt = fusedopt.SGD([np.ones(4)])
-for chunk, serial_below in [(1, 5), (4, 0), (1, 4)]:
+opt = fusedopt.SGD([np.ones(20)])
+for chunk, serial_below in [(1, 21), (20, 0), (1, 20)]:
     _core.set_grid(chunk=chunk, serial_below=serial_below)
-    opt.step([np.ones(4)])
+    opt.step([np.ones(20)])
     print(len(os.listdir("/proc/self/task")), end=" ")
 """
     counts = [int(count) for count in output_of(code).split()]
