@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,47 @@ def schedule(folder: Path) -> Work:
     return work
 
 
+class FromFiles(list[Any]):
+    """Arrays over files, to which nobody else refers: the system takes each back at its end."""
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return (np.memmap(*place) for place in super().__iter__())
+
+
+def from_file(folder: Path, size: int = ONE_THREAD) -> FromFiles:
+    file = folder / f"{size}.bin"
+    np.full(size, 0.5, np.float32).tofile(file)
+    return FromFiles([(file, np.float32, "r", 0, size)])
+
+
+def over_files(size: int, **options: Any) -> Callable[[Path], Work]:
+    def make(folder: Path) -> Work:
+        grads = from_file(folder, size)
+        opt = fusedopt.Adam([np.zeros(size, np.float32)])
+        return lambda: opt.step(grads, **options)
+
+    return make
+
+
+def functional_over_files(folder: Path) -> Work:
+    p, grads = pair()[0], from_file(folder)
+
+    def work() -> None:
+        functional.sgd_([p], grads, step=1, lr=0.1)
+        functional.global_norm(grads)
+
+    return work
+
+
+def optimizers_over_files(folder: Path) -> Work:
+    arrays = from_file(folder)
+
+    def work() -> None:
+        fusedopt.SGD([np.memmap(arrays[0][0], np.float32, "c")], lr=0.1, grads=arrays).step()
+
+    return work
+
+
 ENTRY_POINTS: dict[str, Callable[[Path], Work]] = {
     "small step": step_with(16),
     "step": step_with(),
@@ -167,4 +208,9 @@ ENTRY_POINTS: dict[str, Callable[[Path], Work]] = {
     "traffic": traffic,
     "add_param_group": add_param_group,
     "schedule": schedule,
+    "gradients over files": over_files(16),
+    "large gradients over files": over_files(ONE_THREAD),
+    "gradients over files, options": over_files(ONE_THREAD, max_norm=1, stats=True),
+    "functions over files": functional_over_files,
+    "optimizers over files": optimizers_over_files,
 }

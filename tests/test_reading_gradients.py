@@ -115,6 +115,44 @@ def test_an_iterator_that_fails_changes_nothing(options: dict[str, Any]) -> None
     assert opt.completed_steps == 0
 
 
+@options
+def test_an_optimizer_that_was_never_made(options: dict[str, Any]) -> None:
+    class Own(fusedopt.SGD):
+        def __init__(self) -> None:  # which forgot to call the one above
+            pass
+
+    with pytest.raises(AttributeError, match="'Own' object has no attribute"):
+        Own().step([np.ones(3)], **options)
+
+
+@options
+def test_keys_that_fail_to_be_shown_or_compared(options: dict[str, Any]) -> None:
+    class Key:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def __hash__(self) -> int:
+            return hash("a")
+
+        def __eq__(self, other: object) -> bool:
+            if self.name == "compared":
+                raise KeyError(self.name)
+            return False
+
+        def __repr__(self) -> str:
+            if self.name == "shown":
+                raise OSError(self.name)
+            return self.name
+
+    p = np.zeros(3)
+    opt = fusedopt.SGD({"a": p}, lr=1.0)
+    expected = [("compared", KeyError), ("shown", OSError), ("odd", ValueError)]
+    for name, error in expected:
+        with pytest.raises(error, match=name):
+            opt.step({"a": np.ones(3), Key(name): np.ones(3)}, **options)
+    assert not p.any()
+
+
 def point_to(array: Any, place: Any) -> None:
     """Let an array have its data at a place of ours, as resizing it in place puts it anywhere."""
     address_of_data = id(array) + 2 * ctypes.sizeof(ctypes.c_void_p)

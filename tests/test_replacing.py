@@ -48,6 +48,8 @@ def test_where_a_file_can_not_be_written(tmp_path: Path) -> None:
             opt.save(path)
         assert caught.value.errno
         assert str(path.parent) in str(caught.value)
+    with pytest.raises(FileNotFoundError, match="There is no such folder"):
+        opt.save(tmp_path / "nowhere" / "file")
     with pytest.raises(TypeError, match="params: expected True"):
         opt.save(tmp_path / "file", params="yes")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="null"):
@@ -195,6 +197,25 @@ def test_content_is_never_seen_by_those_who_may_not(
     opt.save(tmp_path / "file")
     assert seen == [(tmp_path, 0o600, 0o440)]
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o440
+
+
+@posix
+def test_permissions_that_are_right_are_not_set(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There are file systems that refuse to."""
+    opt = stepped()
+    opt.save(tmp_path / "file")
+    (tmp_path / "file").chmod(0o600)
+    before = (tmp_path / "file").read_bytes()
+
+    def refuse(path: Path, mode: int) -> None:
+        raise PermissionError(path)
+
+    monkeypatch.setattr(os, "chmod", refuse)
+    opt.step([np.ones_like(p) for p in opt.param_groups[0]["params"]])
+    opt.save(tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() != before
 
 
 def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(

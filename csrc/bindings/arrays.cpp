@@ -1,6 +1,8 @@
 #define FUSEDOPT_IMPORTS_NUMPY
 #include "bindings/arrays.hpp"
 
+#include "bindings/gil.hpp"
+
 namespace fusedopt {
 namespace {
 
@@ -121,7 +123,7 @@ DType require_readable(py::handle object, const Label& label) {
 
 void require_usable(py::handle object, const Label& label, const Layout& layout, Access access) {
   // Putting an error together runs Python code, which may drop the caller's last reference.
-  const auto held = py::reinterpret_borrow<py::object>(object);
+  const Reference held = reference_to(object);
   const bool is_parameter = label.argument == layout.label.argument;
   const std::string like = is_parameter ? " as before" : ", as " + layout.label.text() + " has";
   require_array(object, label);

@@ -18,7 +18,7 @@ namespace {
 struct Argument {
   std::string name;
   bool alone;
-  std::vector<py::object> arrays;
+  std::vector<Reference> arrays;
 
   Label label(std::size_t index) const {
     return {name, alone ? -1 : static_cast<py::ssize_t>(index)};
@@ -28,19 +28,17 @@ struct Argument {
 Argument read_argument(py::handle name, py::handle value) {
   Argument argument{py::cast<std::string>(name), PyArray_Check(value.ptr()) != 0, {}};
   if (argument.alone) {
-    argument.arrays.push_back(py::reinterpret_borrow<py::object>(value));
+    argument.arrays.push_back(reference_to(value));
     return argument;
   }
   if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
     throw py::type_error(argument.name + ": expected an array or a list of arrays, got " +
                          type_name(value));
   }
-  const py::object list =
-      is_list_or_tuple(value) ? py::reinterpret_borrow<py::object>(value) : list_of(value);
+  const Reference list = is_list_or_tuple(value) ? reference_to(value) : list_of(value);
   const py::ssize_t count = PySequence_Fast_GET_SIZE(list.ptr());
   for (py::ssize_t i = 0; i < count; ++i) {
-    argument.arrays.push_back(
-        py::reinterpret_borrow<py::object>(PySequence_Fast_GET_ITEM(list.ptr(), i)));
+    argument.arrays.push_back(reference_to(PySequence_Fast_GET_ITEM(list.ptr(), i)));
   }
   return argument;
 }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <thread>
+#include <utility>
 
 namespace fusedopt {
 
@@ -26,11 +27,34 @@ auto call_python(const Call& call) {
   }
 }
 
+// A reference to an object of the caller's, such as an array. It may be the last one, and then to
+// let go of it may run Python code or wait for the GIL, as the end of an array over a file does:
+// pybind11's own would be unwound in its destructor, which ends the process.
+class Reference : public pybind11::object {
+ public:
+  Reference() = default;
+  Reference(pybind11::object object) : pybind11::object(std::move(object)) {}  // NOLINT: any is one
+  Reference(const Reference&) = default;
+  Reference(Reference&&) noexcept = default;
+  Reference& operator=(Reference other) noexcept {
+    std::swap(m_ptr, other.m_ptr);
+    return *this;
+  }
+  ~Reference() {
+    PyObject* const held = release().ptr();
+    if (held) call_python([held] { Py_DECREF(held); });
+  }
+};
+
+inline Reference reference_to(pybind11::handle object) {
+  return pybind11::reinterpret_borrow<pybind11::object>(object);
+}
+
 // What a function of Python's C API gives that may run code of the caller's, as its own error where
 // there is one.
 template <typename Call>
-pybind11::object result_of(const Call& call) {
-  auto result = pybind11::reinterpret_steal<pybind11::object>(call_python(call));
+Reference result_of(const Call& call) {
+  Reference result = pybind11::reinterpret_steal<pybind11::object>(call_python(call));
   if (!result) throw pybind11::error_already_set();
   return result;
 }

@@ -10,15 +10,15 @@ namespace {
 
 // The values of a dict, for exactly the names that parameters have. The tuple holds references:
 // looking up a name can run a key's own __eq__, which could drop what was found before.
-py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {
+Reference values_by_name(const py::dict& grads, const ParameterNames& names) {
   if (!names.given()) {
     throw py::type_error("grads: expected a list, as params was given, got a dict");
   }
-  py::tuple found(names.count());
+  const Reference found = py::tuple(names.count());
   for (std::size_t i = 0; i < names.count(); ++i) {
     PyObject* value = call_python([&] { return PyDict_GetItemWithError(grads.ptr(), names[i]); });
     if (value) {
-      found[i] = py::reinterpret_borrow<py::object>(value);
+      PyTuple_SET_ITEM(found.ptr(), static_cast<py::ssize_t>(i), Py_NewRef(value));
       continue;
     }
     if (PyErr_Occurred()) throw py::error_already_set();
@@ -30,16 +30,22 @@ py::tuple values_by_name(const py::dict& grads, const ParameterNames& names) {
     // Over a copy of the keys, for the same reason.
     const auto keys = py::reinterpret_steal<py::list>(PyDict_Keys(grads.ptr()));
     for (const py::handle key : keys) {
-      if (!names.contains(key)) {
-        throw py::value_error("grads[" + py::cast<std::string>(py::repr(key)) +
-                              "]: there is no parameter of that name");
-      }
+      if (names.contains(key)) continue;
+      const Reference text = result_of([key] { return PyObject_Repr(key.ptr()); });
+      throw py::value_error("grads[" + py::cast<std::string>(text) +
+                            "]: there is no parameter of that name");
     }
   }
   return found;
 }
 
 }  // namespace
+
+bool ParameterNames::contains(py::handle name) const {
+  const int found = call_python([&] { return PySet_Contains(known_.ptr(), name.ptr()); });
+  if (found < 0) throw py::error_already_set();
+  return found == 1;
+}
 
 ParameterNames ParameterNames::followed_by(const py::object& names, std::size_t parameters) const {
   if (names.is_none()) return {py::none(), count_ + parameters};
@@ -51,14 +57,14 @@ ParameterNames ParameterNames::first(std::size_t count) const {
   return {names_[py::slice(0, static_cast<py::ssize_t>(count), 1)], 0};
 }
 
-py::object list_of(py::handle sequence) {
+Reference list_of(py::handle sequence) {
   PyObject* object = sequence.ptr();
   return result_of([object] { return PySequence_List(object); });
 }
 
-py::object as_list_or_tuple(py::handle grads, const ParameterNames& names) {
+Reference as_list_or_tuple(py::handle grads, const ParameterNames& names) {
   PyObject* object = grads.ptr();
-  if (is_list_or_tuple(grads)) return py::reinterpret_borrow<py::object>(grads);
+  if (is_list_or_tuple(grads)) return reference_to(grads);
   if (PyDict_Check(object)) return values_by_name(py::reinterpret_borrow<py::dict>(grads), names);
   const auto has_keys = [object] { return PyObject_HasAttrString(object, "keys"); };
   if (PyMapping_Check(object) && call_python(has_keys)) {

@@ -5,6 +5,7 @@
 #include <string_view>
 
 #include "bindings/arrays.hpp"
+#include "bindings/gil.hpp"
 
 namespace fusedopt {
 
@@ -22,7 +23,7 @@ class ParameterNames {
 
   std::size_t count() const { return count_; }
   bool given() const { return !names_.is_none(); }
-  bool contains(py::handle name) const { return known_.contains(name); }
+  bool contains(py::handle name) const;  // may run Python code
   PyObject* operator[](std::size_t index) const {
     return PyTuple_GET_ITEM(names_.ptr(), static_cast<py::ssize_t>(index));
   }
@@ -43,11 +44,11 @@ inline bool is_list_or_tuple(py::handle object) {
 }
 
 // A new list of what a sequence's iterator gives. May run Python code.
-py::object list_of(py::handle sequence);
+Reference list_of(py::handle sequence);
 
 // The gradients as a list or tuple in the order of the parameters: the caller's own where it is
 // one. May run Python code.
-py::object as_list_or_tuple(py::handle grads, const ParameterNames& names);
+Reference as_list_or_tuple(py::handle grads, const ParameterNames& names);
 
 // The items of that list or tuple, borrowed: as many as there are parameters, or an error.
 PyObject* const* items_of(py::handle list_or_tuple, const ParameterNames& names);

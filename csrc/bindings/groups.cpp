@@ -11,7 +11,7 @@ namespace fusedopt {
 void Stepper::add_group(const py::list& params, const py::object& names, const GroupRule& rule,
                         py::handle grads, const DictUpdates& updates) {
   const ParameterNames new_names(names, params.size());
-  py::object given = py::none();
+  Reference given = py::none();
   if (!grads.is_none()) {
     given = py::tuple(as_list_or_tuple(grads, new_names));
     items_of(given, new_names);
@@ -45,7 +45,7 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     group.last = count;
     configure(group, rule);
     if (!given.is_none()) {
-      const py::object all = bound_ + given;
+      const Reference all = bound_ + given;
       gather(items_of(all, parameters_.names()));
       bound_ = all;
     }
@@ -84,7 +84,7 @@ void Stepper::require_finite(const Group& g, const ConfiguredRule& rule) const {
 }
 
 void Stepper::bind(py::handle grads) {
-  const auto given = py::tuple(as_list_or_tuple(grads, parameters_.names()));
+  const Reference given = py::tuple(as_list_or_tuple(grads, parameters_.names()));
   const std::scoped_lock lock(mutex_);
   gather(items_of(given, parameters_.names()));
   bound_ = given;
@@ -97,7 +97,7 @@ void Stepper::zero_grad() {
         "zero_grad(): no gradients are bound to the optimizer; give them as grads= when you make "
         "it");
   }
-  const py::object kept = bound_;
+  const Reference kept = bound_;
   PyObject* const* grads = items_of(kept, parameters_.names());
   require_writeable(grads);
   Plan work;

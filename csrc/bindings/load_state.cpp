@@ -101,7 +101,9 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
 
 // Keys are str: no line of Python code runs.
 void Stepper::bring_up_to_date(const DictUpdates& updates) {
-  for (const auto& [own, update] : updates) PyDict_Update(own.ptr(), update.ptr());
+  for (const auto& [own, update] : updates) {
+    call_python([&] { return PyDict_Update(own.ptr(), update.ptr()); });
+  }
 }
 
 // The arrays among states, state by state, as they will be laid out.
@@ -109,8 +111,7 @@ std::vector<Stepper::Loaded> Stepper::read_states(const py::list& states) {
   std::vector<Loaded> loaded;
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     for (const auto& [name, array] : states[i].cast<py::dict>()) {
-      loaded.push_back({states_.index_of(name.cast<std::string>()), i,
-                        py::reinterpret_borrow<py::object>(array)});
+      loaded.push_back({states_.index_of(name.cast<std::string>()), i, reference_to(array)});
     }
   }
   std::ranges::stable_sort(loaded, {}, &Loaded::state);

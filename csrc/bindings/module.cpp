@@ -40,7 +40,7 @@ std::string compiler() {
 // What a with statement does to a stepper. Native, so that no signal's handler, as that of Ctrl-C,
 // can run between a move and what the with statement knows of it.
 struct Block {
-  py::object stepper;
+  Reference stepper;
   std::function<void(Stepper&)> begin;
   void (Stepper::*end)();
 

@@ -13,7 +13,7 @@ void Parameters::add(const py::list& arrays, const py::object& names) {
   const ParameterNames all = names_.followed_by(names, added);
   std::vector<Parameter> items;
   for (std::size_t i = 0; i < added; ++i) {
-    const py::object array = arrays[i];
+    const Reference array = reference_to(arrays[i]);
     const DType dtype = require_parameter(array, all.label("params", first + i));
     const Shape shape = shape_of(array);
     items.push_back({.array = array,

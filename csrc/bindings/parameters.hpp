@@ -12,7 +12,7 @@
 namespace fusedopt {
 
 struct Parameter {
-  py::object array;
+  Reference array;
   DType dtype;
   std::vector<npy_intp> shape;  // may not change
   std::int64_t size;

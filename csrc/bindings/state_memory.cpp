@@ -11,7 +11,7 @@ std::shared_ptr<Arena> StateMemory::allocate(std::size_t bytes, const char* purp
   if (!is_elsewhere()) return allocate_arena(bytes, purpose);
   if (!allocated_in_) allocated_in_ = fork_count();
   const py::object size = py::int_(bytes);
-  const py::object array =
+  const Reference array =
       result_of([&] { return PyObject_CallOneArg(allocate_.ptr(), size.ptr()); });
   if (!PyArray_Check(array.ptr()) || !PyArray_ISCARRAY(as_array(array)) ||
       static_cast<std::size_t>(PyArray_NBYTES(as_array(array))) < bytes) {
@@ -19,9 +19,7 @@ std::shared_ptr<Arena> StateMemory::allocate(std::size_t bytes, const char* purp
   }
   // The arena dies where the last array over it does, or the optimizer: with the GIL, which a
   // mapped file lets go of, to take it back, while it is closed.
-  PyObject* const owner = array.inc_ref().ptr();
-  std::shared_ptr<char> block(PyArray_BYTES(as_array(array)),
-                              [owner](char*) { call_python([owner] { Py_DECREF(owner); }); });
+  std::shared_ptr<char> block(PyArray_BYTES(as_array(array)), [owner = array](char*) {});
   return std::make_shared<Arena>(std::move(block), bytes);
 }
 

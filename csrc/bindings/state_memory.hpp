@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "bindings/arrays.hpp"
+#include "bindings/gil.hpp"
 #include "bindings/native_type.hpp"
 #include "engine/arena.hpp"
 
@@ -31,7 +32,7 @@ class StateMemory {
   void require_own() const;
 
  private:
-  py::object allocate_;
+  Reference allocate_;
   mutable std::optional<std::uint64_t> allocated_in_;  // forks until the function was called first
 };
 

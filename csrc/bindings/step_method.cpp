@@ -34,7 +34,7 @@ void set_error_of_current_exception() {
 }
 
 // An optimizer's stepper, where it has one; null without an error where it hasn't.
-Stepper* stepper_of(PyObject* optimizer, py::object& engine) {
+Stepper* stepper_of(PyObject* optimizer, Reference& engine) {
   static PyObject* const name = PyUnicode_InternFromString("_engine");
   static const auto* const type =
       reinterpret_cast<const PyTypeObject*>(py::type::of<Stepper>().release().ptr());
@@ -54,7 +54,7 @@ PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged
   const Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
   if (!keywords && (count == 1 || count == 2)) {
     try {
-      py::object engine;
+      Reference engine;
       Stepper* stepper = stepper_of(arguments[0], engine);
       if (stepper && stepper->step_if_unchanged(count == 2 ? arguments[1] : Py_None)) {
         Py_RETURN_NONE;

@@ -9,8 +9,8 @@
 namespace fusedopt {
 
 py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
-  py::tuple in_order;
-  const py::object given = read(grads);
+  Reference in_order;  // let go of after the lock: a gradient's finalizer may run then
+  const Reference given = read(grads);
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("step()");
   memory_.require_own();

@@ -15,7 +15,7 @@ std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_
 
 // What a caller gave as gradients, as a list or tuple in the order of the parameters; None where
 // they are bound. May run Python code.
-py::object Stepper::read(py::handle grads) const {
+Reference Stepper::read(py::handle grads) const {
   if (!bound_.is_none()) {
     if (grads.is_none()) return py::none();
     throw py::type_error(
@@ -30,7 +30,7 @@ py::object Stepper::read(py::handle grads) const {
   return as_list_or_tuple(grads, parameters_.names());
 }
 
-PyObject* const* Stepper::items(const py::object& read) const {
+PyObject* const* Stepper::items(const Reference& read) const {
   return items_of(read.is_none() ? bound_ : read, parameters_.names());
 }
 
@@ -51,11 +51,11 @@ bool Stepper::step_if_unchanged(py::handle grads) {
 
 template <typename MayBegin>
 bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
-  py::object given = read(grads);
+  Reference given = read(grads);
   // Waiting for the lock lets other threads run, which may change the list: its items are looked at
   // afterwards, and from there until the GIL is released no Python code runs, or the list is ours.
   if (memory_.is_elsewhere() && !given.is_none()) given = py::tuple(given);
-  std::vector<py::object> kept;  // let go of after the lock: a gradient's finalizer may run then
+  std::vector<Reference> kept;  // let go of after the lock: a gradient's finalizer may run then
   const std::scoped_lock lock(mutex_);
   if (!may_begin()) return false;
   elsewhere_.require_home("step()");
@@ -71,8 +71,8 @@ bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
 }
 
 void Stepper::traffic(py::handle grads) {
-  const py::object given = read(grads);
-  std::vector<py::object> kept;
+  const Reference given = read(grads);
+  std::vector<Reference> kept;
   const std::scoped_lock lock(mutex_);
   PyObject* const* items = this->items(given);
   if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
@@ -105,12 +105,12 @@ void Stepper::unmake(const States::Missing& made) {
 
 // References to the gradients where the GIL will be released: another thread may empty the caller's
 // list then.
-std::vector<py::object> Stepper::keep(PyObject* const* grads) const {
+std::vector<Reference> Stepper::keep(PyObject* const* grads) const {
   if (!releases_gil(plan_.elements())) return {};
-  std::vector<py::object> kept;
+  std::vector<Reference> kept;
   kept.reserve(parameters_.count());
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    kept.push_back(py::reinterpret_borrow<py::object>(grads[i]));
+    kept.push_back(reference_to(grads[i]));
   }
   return kept;
 }
@@ -331,7 +331,7 @@ void Stepper::let_go_of_objects() {
   elsewhere_ = {};
   // Last, as their finalizers may look at this.
   const Parameters parameters = std::exchange(parameters_, {});
-  const py::object bound = std::exchange(bound_, py::none());
+  const Reference bound = std::exchange(bound_, py::none());
   const StateMemory memory = std::exchange(memory_, StateMemory(py::none()));
 }
 

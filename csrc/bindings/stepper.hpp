@@ -134,8 +134,8 @@ class Stepper {
   static void bring_up_to_date(const DictUpdates& updates);
   template <typename MayBegin>
   bool take_step(py::handle grads, const MayBegin& may_begin);
-  py::object read(py::handle grads) const;
-  PyObject* const* items(const py::object& read) const;
+  Reference read(py::handle grads) const;
+  PyObject* const* items(const Reference& read) const;
   // Whether what lies side by side is one piece of work, or each parameter by itself.
   enum class Pieces { joined, apart };
   template <typename CheckMore>
@@ -160,10 +160,10 @@ class Stepper {
   static constexpr std::size_t no_state = std::size_t(-1);
   struct Loaded {
     std::size_t state, parameter;
-    py::object array;
+    Reference array;
   };
   std::vector<Loaded> read_states(const py::list& states);
-  std::vector<py::object> keep(PyObject* const* grads) const;
+  std::vector<Reference> keep(PyObject* const* grads) const;
   void count_step(PyObject* const* grads, bool repeats);
 
   StateMemory memory_;
@@ -174,7 +174,7 @@ class Stepper {
   std::int64_t* steps_ = nullptr;
   std::int64_t completed_steps_ = 0;
 
-  py::object bound_ = py::none();  // a tuple of gradients, or None
+  Reference bound_ = py::none();  // a tuple of gradients, or None
   bool changed_ = true;
   Elsewhere elsewhere_;
 

@@ -28,7 +28,7 @@ csrc/bindings/arrays.*               owners CHECKS functional memmap state
 csrc/bindings/binding.hpp            repeated_steps neighbours bad_input flat_views groups
 csrc/bindings/elsewhere.*            put_back forms ema groups memmap
 csrc/bindings/functional.*           functional native_half threads reading_gradients
-csrc/bindings/gil.hpp                threads functional exit
+csrc/bindings/gil.hpp                reading_gradients functional threads exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input native_half ema schedules turns threads
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
@@ -38,7 +38,7 @@ csrc/bindings/parameters.*           CHECKS flat_views ema neighbours native_hal
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
 csrc/bindings/states.*               state neighbours groups pipeline flat_views ema SAVED equality
-csrc/bindings/step_method.cpp        bad_input pipeline native_types native_half equality
+csrc/bindings/step_method.cpp        reading_gradients bad_input STEP turns threads
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
 csrc/bindings/step_with_options.cpp  stats bad_input MORE equality
@@ -74,6 +74,7 @@ _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals", "power"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
     "NATIVE": ["native_types", "native_half"],
+    "STEP": ["pipeline", "native_types", "native_half", "equality"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "ARENA": ["memmap", "guard_pages", "soak"],
