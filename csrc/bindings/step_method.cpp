@@ -69,7 +69,7 @@ PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged
 
 // Bound to an object, as a function is; itself where it is looked up on a class.
 PyObject* bind(PyObject* method, PyObject* object, PyObject*) {
-  if (!object || object == Py_None) return Py_NewRef(method);
+  if (!object) return Py_NewRef(method);
   return PyMethod_New(method, object);
 }
 

@@ -38,7 +38,7 @@ csrc/bindings/parameters.*           CHECKS flat_views ema neighbours native_hal
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
 csrc/bindings/states.*               state neighbours groups pipeline flat_views ema SAVED equality
-csrc/bindings/step_method.cpp        reading_gradients bad_input STEP turns threads
+csrc/bindings/step_method.cpp        step_method reading_gradients bad_input STEP turns threads
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
 csrc/bindings/step_with_options.cpp  stats bad_input MORE equality

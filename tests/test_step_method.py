@@ -1,0 +1,162 @@
+"""Contract: step() is a method like any other, though it is native where nothing is unusual."""
+
+import gc
+import inspect
+import itertools
+import sys
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+import fusedopt
+from fusedopt import _core
+from subprocesses import own_memory
+
+METHOD: Any = inspect.getattr_static(fusedopt.Optimizer, "step")
+
+
+def made(**options: Any) -> tuple[fusedopt.SGD, Any]:
+    p = np.zeros(3)
+    return fusedopt.SGD([p], lr=1.0, **options), p
+
+
+def test_ways_to_call_it() -> None:
+    g = np.ones(3)
+    ways: list[Callable[[Any], Any]] = [
+        lambda opt: opt.step([g]),
+        lambda opt: opt.step(grads=[g]),
+        lambda opt: opt.step(*[[g]], **{}),
+        lambda opt: (lambda bound: bound([g]))(opt.step),
+        lambda opt: fusedopt.SGD.step(opt, [g]),
+        lambda opt: fusedopt.Optimizer.step(opt, grads=[g]),
+        lambda opt: METHOD.__get__(opt, fusedopt.SGD)([g]),
+        lambda opt: METHOD.__get__(None, fusedopt.SGD)(opt, [g]),
+        lambda opt: super(fusedopt.SGD, opt).step([g]),
+        lambda opt: METHOD.__wrapped__(opt, [g]),
+    ]
+    for way in ways:
+        opt, p = made()
+        assert way(opt) is None
+        assert p.tolist() == [-1.0] * 3
+    assert fusedopt.SGD.step is METHOD
+    assert list(inspect.signature(made()[0].step).parameters)[0] == "grads"
+    assert "Update" in inspect.getdoc(fusedopt.SGD.step)
+
+
+def test_ways_not_to_call_it() -> None:
+    opt, p = made()
+    bound, q = made(grads=[np.ones(3)])
+    g = np.ones(3)
+    for call in (
+        lambda: fusedopt.SGD.step(),
+        lambda: opt.step([g], None),
+        lambda: opt.step([g], 1.0),
+        lambda: opt.step([g], [g], [g]),
+        lambda: opt.step([g], scale=2.0),
+        lambda: opt.step([g], grads=[g]),
+        lambda: opt.step(),
+        lambda: bound.step([g]),
+        lambda: type(METHOD)(),
+    ):
+        with pytest.raises(TypeError):
+            call()
+    assert not p.any()
+    assert not q.any()
+    bound.step()
+    assert q.tolist() == [-1.0] * 3
+
+
+def test_what_a_property_raises_comes_out() -> None:
+    """And the property is asked once."""
+    opt, p = made()
+    engine = opt._engine
+    answers = itertools.chain([KeyboardInterrupt("now")], itertools.repeat(engine))
+
+    class Own(fusedopt.SGD):
+        @property
+        def _engine(self) -> Any:
+            answer = next(answers)
+            if answer is not engine:
+                raise answer
+            return answer
+
+    own = Own.__new__(Own)
+    own.__dict__ |= {name: value for name, value in vars(opt).items() if name != "_engine"}
+    with pytest.raises(KeyboardInterrupt, match="now"):
+        own.step([np.ones(3)])
+    own.step([np.ones(3)])
+    assert p.tolist() == [-1.0] * 3
+
+
+def test_an_engine_that_is_none_of_ours() -> None:
+    class Engine:
+        changed = False
+
+        def __getattr__(self, name: str) -> Any:
+            raise LookupError(name)
+
+    opt, p = made()
+    opt._engine = Engine()  # type: ignore[assignment]
+    with pytest.raises(LookupError):
+        opt.step([np.ones(3)])
+    assert not p.any()
+
+
+class Function:
+    """One that weak references and cycles can be made with."""
+
+    def __call__(self) -> None: ...
+
+
+def test_one_that_goes_leaves_nothing() -> None:
+    function = Function()
+    before = sys.getrefcount(function), sys.getrefcount(type(METHOD))
+    method: Any = _core.step_method(function)
+    assert sys.getrefcount(function) > before[0]
+    gone: list[Any] = []
+    reference = weakref.ref(method, gone.append)
+    del method
+    assert gone == [reference]
+    assert (sys.getrefcount(function), sys.getrefcount(type(METHOD))) == before
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_many_that_go_leave_no_memory() -> None:
+    function = Function()
+
+    def make(count: int) -> None:
+        for _ in range(count):
+            _core.step_method(function)
+
+    make(100)
+    before = own_memory("VmData")
+    make(30_000)
+    assert own_memory("VmData") - before < 1 << 20
+
+
+def test_the_collector_knows_it() -> None:
+    method: Any = _core.step_method(Function())
+    method.itself = method
+    gone = weakref.ref(method)
+    assert gc.is_tracked(method)
+    assert any(found is method.__wrapped__ for found in gc.get_referents(method))
+    del method
+    gc.collect()
+    assert gone() is None
+
+
+def test_the_collector_comes_while_it_goes() -> None:
+    class Collecting:
+        def __del__(self) -> None:
+            gc.collect()
+            ended.append(True)
+
+    ended: list[bool] = []
+    for _ in range(20):
+        method: Any = _core.step_method(Function())
+        method.own = Collecting()
+        del method
+    assert len(ended) == 20
