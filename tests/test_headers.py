@@ -84,6 +84,51 @@ def test_arrays_that_overlap_or_leave_gaps(places: Any, tmp_path: Path) -> None:
         refuse(tmp_path / "file", with_index(index, data), "damaged, .*: its arrays ")
 
 
+ONE = {"dtype": "F64", "shape": [1], "data_offsets": [0, 8]}
+OTHER_KIND, OTHER_TYPE = "an array of another kind", "an array of another type"
+NO_SHAPE, NO_PLACE = "an array without a shape", "an array without a place"
+NO_FIT = "an array that is larger or smaller than its place"
+
+
+@pytest.mark.parametrize(
+    ("entry", "text"),
+    [
+        (5, OTHER_KIND),
+        ([*ONE], OTHER_KIND),
+        ({}, OTHER_KIND),
+        ({"dtype": "F64", "shape": [1]}, OTHER_KIND),
+        ({**ONE, "more": 1}, OTHER_KIND),
+        ({**ONE, "dtype": "F16"}, OTHER_TYPE),
+        ({**ONE, "dtype": 5}, OTHER_TYPE),
+        ({**ONE, "dtype": ["F64"]}, OTHER_TYPE),
+        ({**ONE, "shape": 1}, NO_SHAPE),
+        ({**ONE, "shape": {"1": 1}}, NO_SHAPE),
+        ({**ONE, "shape": [1] * 65}, NO_SHAPE),
+        ({**ONE, "shape": [-1]}, NO_SHAPE),
+        ({**ONE, "shape": [2**63]}, NO_SHAPE),
+        ({**ONE, "shape": [1.0]}, NO_SHAPE),
+        ({**ONE, "shape": [2**63 - 1]}, NO_FIT),
+        ({**ONE, "data_offsets": [0]}, NO_PLACE),
+        ({**ONE, "data_offsets": [0, 8, 8]}, NO_PLACE),
+        ({**ONE, "data_offsets": [-8, 0]}, NO_PLACE),
+        ({**ONE, "data_offsets": "08"}, NO_PLACE),
+        ({**ONE, "data_offsets": [0, 4]}, NO_FIT),
+        ({**ONE, "dtype": "F32"}, NO_FIT),
+        ({**ONE, "shape": [2]}, NO_FIT),
+        ({**ONE, "shape": []}, "'x': an array of another kind"),
+        ({**ONE, "shape": [1] * 64}, "'x': an array of another kind"),
+    ],
+    ids=str,
+)
+def test_entries_of_an_index(entry: Any, text: str, tmp_path: Path) -> None:
+    header, arrays = parts(tmp_path)
+    alone = {"x": Stored("F64", entry["shape"] if "'x'" in text else [1], bytes(8))}
+    index = index_of(json.dumps({**header, "state": {}, "params": False}), alone)
+    index["x"] = entry
+    where = "" if "'x'" in text else "damaged, or no safetensors file: "
+    refuse(tmp_path / "file", with_index(index, alone), f"{where}{text}$")
+
+
 @pytest.mark.parametrize("length", [0, 1, 7, 8, 10**8, 1 << 30, 1 << 62, 2**63, 2**64 - 1])
 def test_the_length_of_a_header_takes_no_memory(length: int, tmp_path: Path) -> None:
     tracemalloc.start()
