@@ -121,7 +121,7 @@ NO_FIT = "an array that is larger or smaller than its place"
     ids=str,
 )
 def test_entries_of_an_index(entry: Any, text: str, tmp_path: Path) -> None:
-    header, arrays = parts(tmp_path)
+    header = parts(tmp_path).header
     alone = {"x": Stored("F64", entry["shape"] if "'x'" in text else [1], bytes(8))}
     index = index_of(json.dumps({**header, "state": {}, "params": False}), alone)
     index["x"] = entry

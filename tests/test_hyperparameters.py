@@ -311,7 +311,12 @@ def test_the_largest_count_of_steps() -> None:
         functional.adam_(x, np.ones(3), np.zeros(3), np.zeros(3), step=step, lr=0.5)
     np.testing.assert_array_equal(p, q)
     assert (p < 1).all()
-    for step, shown in ((2**63, "9.22337e+18"), (10**5000, "1.84467e+19"), (0, "0"), (-1000, "-1000")):
+    for step, shown in (
+        (2**63, "9.22337e+18"),
+        (10**5000, "1.84467e+19"),
+        (0, "0"),
+        (-1000, "-1000"),
+    ):
         with pytest.raises(ValueError, match=f"^step: .* from 1, got {re.escape(shown)}$"):
             functional.adam_(*(np.ones(3) for _ in range(4)), step=step, lr=1)
 

@@ -28,7 +28,7 @@ def test_ways_to_call_it() -> None:
     ways: list[Callable[[Any], Any]] = [
         lambda opt: opt.step([g]),
         lambda opt: opt.step(grads=[g]),
-        lambda opt: opt.step(*[[g]], **{}),
+        lambda opt: opt.step(*[[g]]),
         lambda opt: (lambda bound: bound([g]))(opt.step),
         lambda opt: fusedopt.SGD.step(opt, [g]),
         lambda opt: fusedopt.Optimizer.step(opt, grads=[g]),
@@ -42,7 +42,7 @@ def test_ways_to_call_it() -> None:
         assert way(opt) is None
         assert p.tolist() == [-1.0] * 3
     assert fusedopt.SGD.step is METHOD
-    assert list(inspect.signature(made()[0].step).parameters)[0] == "grads"
+    assert next(iter(inspect.signature(made()[0].step).parameters)) == "grads"
     assert "Update" in inspect.getdoc(fusedopt.SGD.step)
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from trial import OPTIONS, end_with_parent, prepare
+from trial import OPTIONS, end_with_parent, function_of, prepare, turns_of
 
 
 @dataclass
@@ -79,12 +79,17 @@ class Loop:
         return _Branch(number, process, progress, now, now)
 
     def _run(self, session: pytest.Session, progress: Path) -> int:
-        """Run the tests, those first that found others, then short ones; return 1 at a failure."""
-        rank = {name: k for k, (name, _) in enumerate(self.killers.most_common(16))}
+        """Run the tests, those first that found others; return 1 at a failure.
 
-        def order(item: pytest.Item) -> tuple[int, int, float]:
+        Then one of each function, and the short ones among them first.
+        """
+        rank = {name: k for k, (name, _) in enumerate(self.killers.most_common(16))}
+        turns = turns_of(item.nodeid for item in session.items)
+
+        def order(item: pytest.Item) -> tuple[int, int, int, float]:
             test = item.nodeid
-            return rank.get(test, 99), rank.get(_function(test), 99), self.seconds.get(test, 0.0)
+            ranks = rank.get(test, 99), rank.get(function_of(test), 99)
+            return *ranks, turns[test], self.seconds.get(test, 0.0)
 
         items = sorted(session.items, key=order)
         with open(_times_beside(progress), "w", buffering=1) as times:
@@ -113,7 +118,7 @@ class Loop:
         if not ended:
             os.waitpid(branch.process, 0)
         if kind != "survived":
-            self.killers.update({branch.test, _function(branch.test)})
+            self.killers.update({branch.test, function_of(branch.test)})
         for line in _times_beside(branch.progress).read_text().splitlines():
             test, seconds = json.loads(line)
             self.seconds[test] = min(seconds, self.seconds.get(test, seconds))
@@ -123,10 +128,6 @@ class Loop:
 
 def _times_beside(progress: Path) -> Path:
     return progress.with_suffix(".times")
-
-
-def _function(test: str) -> str:
-    return test.partition("[")[0]
 
 
 def outcomes(

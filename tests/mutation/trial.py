@@ -8,6 +8,8 @@ import os
 import signal
 import sys
 import time
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,11 +24,34 @@ OPTIONS = ["-x", "-q", "-p", "no:cacheprovider", "--no-header", "--tb=short"]
 _NOT_IMPORTED = ("torch", "jax", "keras", "optax", "autograd", "thinc", "sklearn")
 
 
+def function_of(test: str) -> str:
+    """Return the name of a test without its parameters."""
+    return test.partition("[")[0]
+
+
+def turns_of(tests: Iterable[str]) -> dict[str, int]:
+    """Return for each test how many of the same function are before it."""
+    seen: Counter[str] = Counter()
+    turns = {}
+    for test in tests:
+        turns[test] = seen[function_of(test)]
+        seen[function_of(test)] += 1
+    return turns
+
+
 class _Progress:
-    """Writes down which test runs, so that the one that is under way at the end is known."""
+    """Writes down which test runs, so that the one that is under way at the end is known.
+
+    And has one of each function run before the others: what one of them doesn't find another with
+    other parameters seldom does.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+
+    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
+        turns = turns_of(item.nodeid for item in items)
+        items.sort(key=lambda item: turns[item.nodeid])
 
     def pytest_runtest_logstart(self, nodeid: str, location: Any) -> None:
         self.path.write_text(nodeid)
