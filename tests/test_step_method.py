@@ -59,6 +59,8 @@ def test_ways_not_to_call_it() -> None:
         lambda: opt.step([g], grads=[g]),
         lambda: opt.step(),
         lambda: bound.step([g]),
+        lambda: bound.step(None, None),
+        lambda: bound.step([g], [g], [g]),
         lambda: type(METHOD)(),
     ):
         with pytest.raises(TypeError):

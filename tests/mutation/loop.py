@@ -88,8 +88,8 @@ class Loop:
 
         def order(item: pytest.Item) -> tuple[int, int, int, float]:
             test = item.nodeid
-            ranks = rank.get(test, 99), rank.get(function_of(test), 99)
-            return *ranks, turns[test], self.seconds.get(test, 0.0)
+            by_function = rank.get(function_of(test), 99)
+            return rank.get(test, 99), turns[test], by_function, self.seconds.get(test, 0.0)
 
         items = sorted(session.items, key=order)
         with open(_times_beside(progress), "w", buffering=1) as times:
