@@ -7,6 +7,7 @@ import pytest
 
 import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
+from fusedopt import reference
 
 SHAPES = [(3, 5), 7, (), (0, 4), (16,), (2, 3, 4), 1, (33,)]
 
@@ -90,6 +91,21 @@ def test_flat_steps_as_its_views(threads: int) -> None:
     np.testing.assert_array_equal(flat, twin)
     state = [parts.state[i]["exp_avg"].ravel() for i in range(len(views))]
     np.testing.assert_array_equal(whole.state[0]["exp_avg"], np.concatenate(state))
+
+
+def test_gradients_that_change_places() -> None:
+    """The other way round, side by side as their parameters are, and so on."""
+    _, views = fusedopt.flat_views([8, 8, 8])
+    _, grads = fusedopt.flat_views([8, 8, 8])
+    actual = fusedopt.SGD(views, lr=1, momentum=0.5)
+    expected = reference.SGD(copies(views), lr=1, momentum=0.5)
+    ways = [[2, 1, 0], [0, 1, 2], [2, 1, 0], [0, 1, 2], [1, 0, 2], [0, 2, 1], [1, 2, 0]]
+    for step, way in enumerate(way for way in ways for _ in range(3)):
+        for view, values in zip(grads, random_arrays(step, np.float32, [8, 8, 8]), strict=True):
+            view[...] = values
+        for opt in (actual, expected):
+            opt.step([grads[k] for k in way])
+        assert_same(actual, expected)
 
 
 def test_a_gap_or_a_parameter_without_gradient_is_not_updated() -> None:

@@ -191,3 +191,35 @@ def test_a_gradient_may_lie_where_a_parameter_was(
     with pytest.raises(ValueError, match=rf"^grads\[{1 - which}\] overlaps params\[{which}\]"):
         opt.step(there, **options)
     assert_same(opt, expected)
+
+
+@pytest.mark.parametrize("size", [1, 16, 1000, 50_000])
+@pytest.mark.parametrize("between", ["swap_ema", "lookahead", "load", "ahead and averages"])
+def test_a_parameter_that_moved_is_written_where_it_is(size: int, between: str) -> None:
+    """Also where something else than a step is the first to see it there."""
+    options = {"lr": 0.1, "momentum": 0.5, "velocity": True, "ema_decay": 0.5}
+    case = Case("SGD", options)
+    first, second, elsewhere = (np.zeros(size) for _ in range(3))
+    params = [first.view(), second.view()]
+    grads = [np.full(size, 0.5), np.full(size, 0.25)]
+    opt, expected = case.make(params), case.make_reference([p.copy() for p in params])
+    for _ in range(3):
+        opt.step(grads)
+        expected.step(grads)
+
+    elsewhere[...] = first
+    point_to(params[0], elsewhere)
+    first[...] = 7
+    for _ in range(2):
+        for this in (opt, expected):
+            if between != "lookahead":
+                with this.swap_ema():
+                    pass
+            if between != "swap_ema":
+                with this.lookahead():
+                    pass
+            if between == "load":
+                this.load_state_dict(this.state_dict())
+            this.step(grads)
+    assert_same(opt, expected)
+    assert (first == 7).all()

@@ -42,7 +42,7 @@ csrc/bindings/step_method.cpp        step_method reading_gradients bad_input STE
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
 csrc/bindings/step_with_options.cpp  stats bad_input MORE equality
-csrc/bindings/stepper.*              CHECKS overlap neighbours NATIVE state forms MORE ema
+csrc/bindings/stepper.*              CHECKS overlap flat_views reading_gradients LIES stats MORE
 csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
 python/fusedopt/_param_group.py      groups forms hyperparameters schedules copies ema turns
@@ -74,6 +74,7 @@ _SETS = {
     "RULES": ["equality", "functional", "forms", "subnormals", "power"],
     "CHECKS": ["repeated_steps", "bad_input", "groups"],
     "NATIVE": ["native_types", "native_half"],
+    "LIES": ["neighbours", "native_types", "native_half", "state", "forms", "ema"],
     "STEP": ["pipeline", "native_types", "native_half", "equality"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
