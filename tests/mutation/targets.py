@@ -55,7 +55,7 @@ python/fusedopt/_saved.py            FILES
 python/fusedopt/_saving.py           FILES ema
 python/fusedopt/_step_options.py     pipeline stats choices
 python/fusedopt/optimizer.py         groups MORE state_dict ema copies files
-python/fusedopt/schedules.py         schedules
+python/fusedopt/schedules.py         schedule_values schedules
 python/fusedopt/loss_scaler.py       loss_scaler
 python/fusedopt/adam.py              forms equality hyperparameters choices
 python/fusedopt/sgd.py               forms equality hyperparameters choices
