@@ -63,6 +63,23 @@ def test_threads_chunks_and_neighbours_do_not_matter(
     assert_same(ours, theirs)
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("chunk", range(1, 14))
+def test_small_parameters_around_the_ends_of_chunks(chunk: int, threads: int) -> None:
+    """Each begins and ends at each distance from one: no element is updated twice, and none not."""
+    fusedopt.set_num_threads(threads)
+    sizes = [*range(1, 14), *range(13, 0, -1), *(k * 5 % 13 + 1 for k in range(40))]
+    params = random_arrays(0, np.float32, sizes)
+    ours = fusedopt.SGD(params, lr=0.5, ema_decay=0.9)
+    theirs = reference.SGD(copies(params), lr=0.5, ema_decay=0.9)
+    _core.set_grid(chunk=chunk, serial_below=0)
+    for step in range(3):
+        grads = random_arrays(1 + step, np.float32, sizes)
+        ours.step(grads)
+        theirs.step(grads)
+    assert_same(ours, theirs)
+
+
 @every_dtype
 @MODULES
 def test_it_is_what_it_says(module: Any, dtype: type) -> None:

@@ -106,9 +106,29 @@ def test_bad_results_and_states_change_nothing() -> None:
         ({**before, "growth_factor": 0.5}, ValueError, "growth_factor: expected a number > 1"),
         ({**before, "_growth_tracker": -1}, ValueError, "_growth_tracker: expected 0 or more"),
         ({**before, "_growth_tracker": 0.5}, TypeError, "_growth_tracker: expected an int"),
+        ({**before, "_growth_tracker": True}, TypeError, "_growth_tracker: expected an int"),
+        ([*before], TypeError, "state: expected a dict, got list"),  # type: ignore[list-item]
     ]
     for state, error, text in bad:
         with pytest.raises(error, match=f"^{text}"):
             scaler.load_state_dict(state)
         assert scaler.state_dict() == before
     assert repr(scaler).startswith("LossScaler(scale=8.0, ")
+
+
+def test_a_state_that_is_loaded_is_all_there_is() -> None:
+    scaler = LossScaler(init_scale=8.0, growth_interval=5)
+    scaler.update(FINE)
+    state = {
+        "scale": 4.0,
+        "growth_factor": 3.0,
+        "backoff_factor": 0.25,
+        "growth_interval": 2,
+        "_growth_tracker": 0,
+    }
+    scaler.load_state_dict(state)
+    assert scaler.state_dict() == state
+    scaler.update(FINE)
+    assert scaler.scale == 4.0
+    scaler.update(FINE)
+    assert scaler.scale == 12.0

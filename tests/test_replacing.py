@@ -261,6 +261,10 @@ def test_a_header_that_no_program_reads(tmp_path: Path, monkeypatch: pytest.Monk
     assert opt.load(tmp_path / "file") == "old"
     opt.save(tmp_path / "file", extra="x" * 8_000)
     assert opt.load(tmp_path / "file") == "x" * 8_000
+    length = int.from_bytes((tmp_path / "file").read_bytes()[:8], "little")
+    monkeypatch.setattr(_safetensors, "MOST_BYTES", length)
+    opt.save(tmp_path / "file", extra="y" * 8_000)
+    assert opt.load(tmp_path / "file") == "y" * 8_000
     assert names_in(tmp_path) == ["file"]
 
 

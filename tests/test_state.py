@@ -1,6 +1,7 @@
 """Contract: opt.state shows all there is: live arrays under torch's names, and step counts."""
 
 import gc
+import sys
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 import fusedopt
 from cases import Case, assert_same, copies, random_arrays
 from fusedopt import reference
+from subprocesses import output_of
 
 NAMES = [
     (Case("SGD", {}), []),
@@ -147,6 +149,26 @@ def test_arrays_outlive_the_optimizer() -> None:
     np.testing.assert_array_equal(moment, expected)
     assert counts[0] == 1
     assert len(filler) == 100
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize(("size", "count"), [(1000, 4000), (4_000_000, 200)])
+def test_memory_of_state_goes_with_its_optimizer(size: int, count: int) -> None:
+    code = f"""
+import numpy as np, fusedopt
+from subprocesses import own_memory
+p, g = np.zeros({size}, np.float32), np.zeros({size}, np.float32)
+
+def make(count):
+    for _ in range(count):
+        fusedopt.Adam([p]).step([g])
+
+make(10)
+before = own_memory("VmSize")
+make({count})
+print(own_memory("VmSize") - before < {size * count})
+"""
+    assert output_of(code) == "True"
 
 
 def test_parameters_are_kept_alive() -> None:

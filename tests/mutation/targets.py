@@ -47,7 +47,7 @@ csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
 python/fusedopt/_param_group.py      groups forms hyperparameters schedules copies ema turns
 python/fusedopt/_params.py           groups bad_input
-python/fusedopt/_state_dict.py       state_dict headers files ema schedules
+python/fusedopt/_state_dict.py       state_dict_values state_dict headers files ema schedules
 python/fusedopt/_files.py            FILES
 python/fusedopt/_replacing.py        FILES
 python/fusedopt/_safetensors.py      FILES
@@ -78,8 +78,8 @@ _SETS = {
     "STEP": ["pipeline", "native_types", "native_half", "equality"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
-    "ARENA": ["memmap", "guard_pages", "soak"],
-    "PLAN": ["stats", "ema", "subnormals", "soak", "threads"],
+    "ARENA": ["memmap", "guard_pages"],
+    "PLAN": ["stats", "ema", "subnormals", "threads"],
     "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 
