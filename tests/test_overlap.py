@@ -64,6 +64,21 @@ def test_a_gradient_at_every_place_around_parameters(count: int, dtype: Any, roo
     assert not memory[:end].any()
 
 
+@pytest.mark.parametrize("count", [1, 2, 3, 10, 100, 300])
+def test_each_of_many_parameters_is_known(count: int) -> None:
+    """In the first step, and where gradients moved since the last one."""
+    params = [np.zeros(SIZE) for _ in range(count)]
+    opt = fusedopt.SGD(params, lr=1.0)
+    for _ in range(2):
+        for j, p in enumerate(params):
+            grads = [np.zeros(SIZE) for _ in params]
+            opt.step(grads)
+            grads[(j + 1) % count] = p[:]
+            with pytest.raises(ValueError, match=rf"overlaps params\[{j}\]"):
+                opt.step(grads)
+    assert list(opt.step_counts) == [2 * count] * count
+
+
 def test_many_arrays_at_one_place() -> None:
     for count in (2, 15, 16, 17, 18, 100, 1000):
         arrays = [np.zeros(LARGE)] * count  # at addresses above those of all that is small

@@ -21,8 +21,8 @@ csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes
 csrc/engine/plan.*                   neighbours equality groups pipeline repeated_steps PLAN
 csrc/engine/pointer_filter.hpp       overlap CHECKS
-csrc/engine/pool.*                   pool_orders equality threads fork signals pipeline
-csrc/engine/sleeper.hpp              pool_orders equality threads
+csrc/engine/pool.*                   pool_orders signals threads fork pipeline equality
+csrc/engine/sleeper.hpp              pool_orders threads signals
 csrc/engine/threads.*                pool_orders threads fork config
 csrc/bindings/arrays.*               owners CHECKS functional memmap state
 csrc/bindings/binding.hpp            repeated_steps neighbours bad_input flat_views groups
@@ -79,7 +79,7 @@ _SETS = {
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "ARENA": ["memmap", "guard_pages"],
-    "PLAN": ["stats", "ema", "subnormals", "threads"],
+    "PLAN": ["stats", "ema", "subnormals", "functional", "threads"],
     "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 
@@ -100,6 +100,7 @@ PERFORMANCE = [
     (r"engine/arena\.cpp", r"madvise|2 \* huge_page", "which pages the system gives"),
     (r"engine/pointer_filter\.hpp", r"64 \* bits_|2 \* bits_|--shift_", "how large a filter is"),
     (r"fusedopt/_files\.py", r"^_AT_ONCE =", "how much is hashed at a time"),
+    (r"engine/plan\.hpp", r"bool is_none\(\)", "what is in the cache"),
     (
         r"engine/plan\.cpp",
         r"work\.at_once|t\.at_once|at_once = gradients|averages_ ",
