@@ -109,6 +109,58 @@ print(np.diff(counts))
     assert output_of(code) == ("[1 2]" if THREADING else "[0 0]")
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.skipif(not THREADING, reason="built without threads")
+@pytest.mark.parametrize("threads", [2, 4])
+def test_workers_do_their_share(threads: int) -> None:
+    """Also where they have slept since the last step; on a busy machine they get some time, too."""
+    code = f"""
+import os, time, numpy as np, fusedopt
+fusedopt.set_num_threads({threads})
+p, g = np.ones(1_000_000, np.float32), np.ones(1_000_000, np.float32)
+opt = fusedopt.Adam([p])
+for _ in range(600):
+    opt.step([g])
+    time.sleep(0.001)
+
+def time_of(thread):
+    with open(f"/proc/self/task/{{thread}}/schedstat") as file:
+        return int(file.read().split()[0])
+
+own = time_of(os.getpid())
+print(sorted(time_of(t) / own for t in os.listdir("/proc/self/task") if int(t) != os.getpid()))
+"""
+    shares = eval(output_of(code))
+    assert len(shares) >= threads - 1
+    assert shares[-1] > 0.05
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="limits addresses")
+def test_where_no_thread_can_be_made_the_caller_does_it_all() -> None:
+    code = f"""
+import os, resource, numpy as np, fusedopt
+from fusedopt import reference
+from subprocesses import own_memory
+fusedopt.set_num_threads(4)
+p, q, g = (np.full({LARGE}, k, np.float32) for k in (1, 1, 3))
+ours, theirs = fusedopt.SGD([p], lr=0.5), reference.SGD([q], lr=0.5)
+theirs.step([g])
+
+def made():
+    return len(os.listdir("/proc/self/task")) - before
+
+before = len(os.listdir("/proc/self/task"))
+limit = own_memory("VmSize") + (1 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+ours.step([g])
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print((p == q).all(), made())
+ours.step([g])
+print(made())
+"""
+    assert output_of(code).split() == ["True", "0", "3" if THREADING else "0"]
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
 def test_the_grid_says_what_is_shared() -> None:
     code = """
