@@ -61,8 +61,8 @@ def saved(path: Path, **options: Any) -> fusedopt.Optimizer:
     return opt
 
 
-def other() -> fusedopt.Optimizer:
-    return fusedopt.AdamW({"w": np.zeros((3, 4), np.float32), "b": np.zeros(3)})
+def other(**options: Any) -> fusedopt.Optimizer:
+    return fusedopt.AdamW({"w": np.zeros((3, 4), np.float32), "b": np.zeros(3)}, **options)
 
 
 def test_parameters_only_where_asked_for(tmp_path: Path) -> None:
@@ -245,6 +245,54 @@ def test_extra_is_plain_data(extra: Any, tmp_path: Path) -> None:
         with pytest.raises(TypeError, match=f"^{label}.*: expected plain data, as for JSON"):
             saved(tmp_path / "file", extra=value)
     assert not list(tmp_path.iterdir())
+
+
+def test_what_extra_can_not_be_is_said(tmp_path: Path) -> None:
+    kinds = [({1: 2}, "a dict with other keys"), ((1, 2), "<class 'tuple'>")]
+    for extra, got in kinds:
+        with pytest.raises(TypeError, match=f"True, False or None; got {got}$"):
+            saved(tmp_path / "file", extra=extra)
+
+
+def test_paths(tmp_path: Path) -> None:
+    class Own:
+        def __fspath__(self) -> str:
+            return str(tmp_path / "own")
+
+    class InBytes:
+        def __fspath__(self) -> bytes:
+            return bytes(tmp_path / "own")
+
+    opt = other()
+    wrong: list[tuple[Any, type[Exception], str]] = [
+        (5, TypeError, "path: expected a str or Path, got int"),
+        (None, TypeError, "path: expected a str or Path, got NoneType"),
+        (b"file", TypeError, "path: expected a str or Path, got bytes"),
+        (InBytes(), TypeError, "path: expected a str or Path, got InBytes"),
+        ("", ValueError, "path: expected the name of a file, got ''"),
+    ]
+    for path, error, text in wrong:
+        for call in (opt.save, opt.load):
+            with pytest.raises(error, match=f"^{text}$"):
+                call(path)
+    opt.save(Own())  # type: ignore[arg-type]
+    opt.load(str(tmp_path / "own"))
+
+
+def test_state_in_files_is_read_into_files(tmp_path: Path) -> None:
+    saved(tmp_path / "file")
+    sizes: list[int] = []
+    opt = other(state_dir=tmp_path)
+    files = opt._state_files
+    assert files is not None
+
+    def spy(size: int) -> Any:
+        sizes.append(size)
+        return files(size)
+
+    opt._state_files = spy  # type: ignore[assignment]
+    opt.load(tmp_path / "file")
+    assert len(sizes) == 1
 
 
 def test_extra_comes_back(tmp_path: Path) -> None:

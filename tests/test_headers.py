@@ -288,6 +288,8 @@ ADDED = {
     "params.0.x": "'params.0.x': an array of another kind",
     "params.-1": "'params.-1': an array of another kind",
     "params.²": "an array of another kind",
+    "params." + "9" * 19: r"params\[9{19}\]: the optimizer has 2 parameters",
+    "params." + "9" * 20: "an array of another kind",
     "params." + "9" * 5000: "an array of another kind",
     "state.0.nosuch": r"\['nosuch'\]: Adam has no such state",
     "state.0.": r"\[''\]: Adam has no such state",
@@ -405,6 +407,25 @@ def test_a_schedule_that_is_nested_too_deep(begin: str, levels: int, tmp_path: P
     text = begin * levels + "1.0" + ("]" if begin == "[" else "}") * levels
     content = put_together(json.dumps(header).replace('"HERE"', text), arrays)
     refuse(tmp_path / "file", content, "nested (too deep|more than 100 deep)")
+
+
+def test_how_deep_a_header_may_be(tmp_path: Path) -> None:
+    header, arrays = parts(tmp_path)
+    extra: Any = 1
+    for _ in range(100):
+        extra = [extra]
+    (tmp_path / "file").write_bytes(put_together({**header, "extra": extra}, arrays))
+    assert stepped().load(tmp_path / "file") == extra
+    for more in ([extra], [[extra]]):
+        content = put_together({**header, "extra": more}, arrays)
+        refuse(tmp_path / "file", content, "header: nested more than 100 deep")
+
+
+def test_more_in_a_header(tmp_path: Path) -> None:
+    header, arrays = parts(tmp_path)
+    content = put_together({**header, "new": 1}, arrays)
+    refuse(tmp_path / "file", content, r"header\['new'\]: there is no such entry")
+    assert stepped().load(tmp_path / "file", strict=False) == {"epoch": 3}
 
 
 def test_a_number_that_the_parameters_can_not_have(tmp_path: Path) -> None:

@@ -104,6 +104,14 @@ def test_extra_data_that_is_nested_too_deep(tmp_path: Path) -> None:
     opt = momentum()
     opt.save(tmp_path / "file", extra=nested(100))
     assert momentum().load(tmp_path / "file") == nested(100)
+    in_dicts: Any = 1
+    for _ in range(100):
+        in_dicts = {"a": in_dicts, "b": []}
+    opt.save(tmp_path / "file", extra=in_dicts)
+    assert momentum().load(tmp_path / "file") == in_dicts
+    with pytest.raises(ValueError, match="^extra: expected plain data, nested 100 deep at most"):
+        opt.save(tmp_path / "file", extra={"a": in_dicts})
+    opt.save(tmp_path / "file", extra=nested(100))
     round_and_round: list[Any] = []
     round_and_round.append(round_and_round)
     for extra in (nested(101), nested(5000), round_and_round):
