@@ -136,6 +136,34 @@ def test_hyperparameters_of_other_types(module: Any) -> None:
 
 
 @MODULES
+def test_what_state_means_is_torchs_where_it_is_not_said(module: Any) -> None:
+    meanings: list[tuple[str, dict[str, Any], str, Any]] = [
+        ("SGD", {"momentum": 0.9}, "velocity", True),
+        ("RMSprop", {"momentum": 0.9}, "velocity", True),
+        ("Adam", {"amsgrad": True}, "amsgrad_max", "corrected"),
+        ("AdamW", {"amsgrad": True}, "amsgrad_max", "corrected"),
+    ]
+    for kind, options, name, other in meanings:
+        state = stepped(module, kind=kind, **options).state_dict()
+        del state["param_groups"][0][name]
+        opt = stepped(module, 0, kind, **options)
+        opt.load_state_dict(state)
+        assert opt.completed_steps == 3
+        opt = stepped(module, 0, kind, **options, **{name: other})
+        with pytest.raises(
+            ValueError, match=rf"\['{name}'\]: expected {other!r}, as the optimizer"
+        ):
+            opt.load_state_dict(state)
+
+
+@MODULES
+def test_an_optimizer_without_parameters(module: Any) -> None:
+    for params, names in (([], None), ({}, [])):
+        groups = module.SGD(params, lr=0.1).state_dict()["param_groups"]
+        assert [group.get("param_names") for group in groups] == [names]
+
+
+@MODULES
 def test_a_function_in_a_pair_stays_where_it_was(module: Any) -> None:
     def own(step: int) -> float:
         return 0.5

@@ -54,12 +54,12 @@ python/fusedopt/_safetensors.py      FILES
 python/fusedopt/_saved.py            FILES
 python/fusedopt/_saving.py           FILES ema
 python/fusedopt/_step_options.py     pipeline stats choices
-python/fusedopt/optimizer.py         groups MORE state_dict ema copies files
+python/fusedopt/optimizer.py         groups stats choices MORE ema state_dict files copies
 python/fusedopt/schedules.py         schedule_values schedules
 python/fusedopt/loss_scaler.py       loss_scaler
-python/fusedopt/adam.py              forms equality hyperparameters choices
-python/fusedopt/sgd.py               forms equality hyperparameters choices
-python/fusedopt/rmsprop.py           forms equality hyperparameters
+python/fusedopt/adam.py              CLASSES choices
+python/fusedopt/sgd.py               CLASSES choices
+python/fusedopt/rmsprop.py           CLASSES
 """
 #: Mutants that matter when the library is loaded, by how their names begin: each needs a process
 #: from its start.
@@ -80,6 +80,7 @@ _SETS = {
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "ARENA": ["memmap", "guard_pages"],
     "PLAN": ["stats", "ema", "subnormals", "functional", "threads"],
+    "CLASSES": ["state_dict_values", "forms", "hyperparameters", "schedules", "equality"],
     "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 
