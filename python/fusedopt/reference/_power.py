@@ -18,7 +18,7 @@ def power(base: float, count: int) -> float:
             break
         square = _product(square, square)
         if k % 4 == 0:
-            result, square = _rounded(result), _rounded(square)
+            square = _rounded(square)  # the result's own roundings are few
     return result[0] + result[1]
 
 
