@@ -304,6 +304,26 @@ def test_a_list_of_schedules_is_kept_as_it_was(module: Any) -> None:
     assert opt.param_groups[0].values_at(6)["betas"] == (0.85, 0.99)
 
 
+@pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
+def test_schedules_that_give_numbers_of_other_kinds(module: Any) -> None:
+    class Number:
+        def __init__(self, value: float) -> None:
+            self.value = value
+
+        def __float__(self) -> float:
+            return self.value
+
+    for betas in (
+        lambda step: (Number(0.5), Number(0.75)),
+        lambda step: [Number(0.5), 0.75],
+        (lambda step: Number(0.5), 0.75),
+    ):
+        opt = module.Adam([np.ones(3)], lr=lambda step: Number(0.25), betas=betas)
+        opt.step([np.ones(3)])
+        assert opt.param_groups[0].values_at(5)["betas"] == (0.5, 0.75)
+        assert opt.param_groups[0].values_at(5)["lr"] == 0.25
+
+
 @every_dtype
 def test_momentum_annealed_from_zero(dtype: type) -> None:
     """The buffer is there from the beginning; a momentum that is only 0 has none."""

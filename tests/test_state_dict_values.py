@@ -116,6 +116,10 @@ def test_numbers_of_steps_that_are_not_there(module: Any) -> None:
     opt = stepped(module, 0, kind="SGD", momentum=0.9)
     opt.load_state_dict(state)
     assert opt.step_counts.tolist() == [5, 0]
+    del state["completed_steps"]
+    opt.load_state_dict(state)
+    assert opt.step_counts.tolist() == [0, 0]
+    assert opt.completed_steps == 0
 
 
 @MODULES

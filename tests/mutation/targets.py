@@ -45,8 +45,8 @@ csrc/bindings/step_with_options.cpp  stats bad_input MORE equality
 csrc/bindings/stepper.*              CHECKS overlap flat_views reading_gradients LIES stats MORE
 csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
-python/fusedopt/_param_group.py      groups forms hyperparameters schedules copies ema turns
-python/fusedopt/_params.py           groups bad_input
+python/fusedopt/_param_group.py      groups VALUES copies turns
+python/fusedopt/_params.py           state_dict_values groups bad_input
 python/fusedopt/_state_dict.py       state_dict_values state_dict headers files ema schedules
 python/fusedopt/_files.py            FILES
 python/fusedopt/_replacing.py        FILES
@@ -57,9 +57,9 @@ python/fusedopt/_step_options.py     pipeline stats choices
 python/fusedopt/optimizer.py         groups stats choices MORE ema state_dict files copies
 python/fusedopt/schedules.py         schedule_values schedules
 python/fusedopt/loss_scaler.py       loss_scaler
-python/fusedopt/adam.py              CLASSES choices
-python/fusedopt/sgd.py               CLASSES choices
-python/fusedopt/rmsprop.py           CLASSES
+python/fusedopt/adam.py              VALUES equality choices
+python/fusedopt/sgd.py               VALUES equality choices
+python/fusedopt/rmsprop.py           VALUES equality
 """
 #: Mutants that matter when the library is loaded, by how their names begin: each needs a process
 #: from its start.
@@ -80,7 +80,7 @@ _SETS = {
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "ARENA": ["memmap", "guard_pages"],
     "PLAN": ["stats", "ema", "subnormals", "functional", "threads"],
-    "CLASSES": ["state_dict_values", "forms", "hyperparameters", "schedules", "equality"],
+    "VALUES": ["state_dict_values", "forms", "hyperparameters", "schedules"],
     "FILES": ["headers", "files", "unloadable", "replacing", "leftovers", "hostile_files"],
 }
 
