@@ -166,6 +166,44 @@ def test_one_that_another_process_has_locked(
     assert sorted(os.listdir(tmp_path)) == [os.path.basename(locked), "file"]
 
 
+def open_descriptors() -> set[str]:
+    return set(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+@pytest.mark.parametrize("has_been_removed", [False, True])
+def test_ctrl_c_before_it_is_locked(
+    has_been_removed: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is left, neither a file nor a descriptor."""
+
+    def interrupted(descriptor: int) -> bool:
+        if has_been_removed:  # by another process
+            _replacing._remove_leftovers(tmp_path)
+        raise KeyboardInterrupt
+
+    opt = stepped()
+    monkeypatch.setattr(_replacing, "_is_locked", interrupted)
+    before = open_descriptors()
+    with pytest.raises(KeyboardInterrupt) as raised:
+        opt.save(tmp_path / "file")
+    assert open_descriptors() == before
+    assert os.listdir(tmp_path) == []
+    del raised  # until here it kept what the functions had
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_no_descriptor_stays_open(tmp_path: Path) -> None:
+    opt = stepped()
+    before = open_descriptors()
+    for _ in range(3):
+        (tmp_path / NAME).write_text("left")
+        opt.save(tmp_path / "file")
+        stepped().load(tmp_path / "file")
+    assert open_descriptors() == before
+    assert os.listdir(tmp_path) == ["file"]
+
+
 def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """What isn't surely nobody's stays."""
 

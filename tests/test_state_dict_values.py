@@ -162,9 +162,12 @@ def test_what_state_means_is_torchs_where_it_is_not_said(module: Any) -> None:
 
 @MODULES
 def test_an_optimizer_without_parameters(module: Any) -> None:
+    params: Any
     for params, names in (([], None), ({}, [])):
-        groups = module.SGD(params, lr=0.1).state_dict()["param_groups"]
+        opt = module.SGD(params, lr=0.1)
+        groups = opt.state_dict()["param_groups"]
         assert [group.get("param_names") for group in groups] == [names]
+        opt.step(params)
 
 
 @MODULES

@@ -46,8 +46,10 @@ using fusedopt::Pool;
 // before the job or after it.
 class Job {
  public:
-  Job(std::int64_t count, std::size_t slow, std::size_t needed, explore::Plain* exclusive)
+  Job(std::int64_t count, int threads, std::size_t slow, std::size_t needed,
+      explore::Plain* exclusive)
       : done_(std::size_t(count)),
+        threads_(threads),
         slow_(world().random(2) ? slow : 0),
         needed_(needed),
         exclusive_(exclusive) {
@@ -86,6 +88,7 @@ class Job {
     const unsigned self = 1u << world().self_index();
     if (!(came_ & self)) world().wake(this, true);
     came_ |= self;
+    if (std::popcount(came_) > threads_) world().fail("more threads than were asked for");
     while (std::size_t(std::popcount(came_)) < needed_) {
       world().stand_in_line(this);
       world().stop();
@@ -94,6 +97,7 @@ class Job {
 
   explore::Plain input_;
   std::vector<explore::Plain> done_;
+  int threads_;
   std::size_t slow_, needed_;
   explore::Plain* exclusive_;
   unsigned came_ = 0;
@@ -116,8 +120,8 @@ void callers(std::uint64_t seed) {
   const auto call = [&] {
     if (!shared.pool) shared.pool = std::make_unique<Pool>();
     for (int k = 0; k < 6; ++k) {
-      Job job(std::int64_t(2 + world().random(17)), 300, 0, &shared.exclusive);
       const int threads = 2 + int(world().random(2));
+      Job job(std::int64_t(2 + world().random(17)), threads, 300, 0, &shared.exclusive);
       if (shared.pool->run(job.count(), threads, &Job::run_range, &job)) job.end();
       idle();
     }
@@ -134,7 +138,7 @@ void all_are_needed(std::uint64_t seed) {
                   const std::size_t threads = 2 + world().random(3);
                   // Where the system refuses some threads, one has to do.
                   const std::size_t needed = world().has_few_threads() ? 1 : threads;
-                  Job job(16, 0, needed, &shared.exclusive);
+                  Job job(16, int(threads), 0, needed, &shared.exclusive);
                   if (!shared.pool->run(16, int(threads), &Job::run_range, &job)) {
                     world().fail("the pool is taken, but by nobody");
                   }
@@ -149,7 +153,7 @@ void a_fork(std::uint64_t seed) {
   int forked = 0;
   const auto call = [&] {
     for (int k = 0; k < 3; ++k) {
-      Job job(16, 100, 0, nullptr);
+      Job job(16, 3, 100, 0, nullptr);
       fusedopt::parallel_ranges(16, 3, &Job::run_range, &job);
       job.end();
       idle();
@@ -158,7 +162,7 @@ void a_fork(std::uint64_t seed) {
         after_fork_in_child();
         // With workers of its own, as the parent's aren't there.
         const bool refused = world().has_few_threads();
-        Job child(16, 0, refused ? 1 : 3, nullptr);
+        Job child(16, 3, 0, refused ? 1 : 3, nullptr);
         fusedopt::parallel_ranges(16, 3, &Job::run_range, &child);
         child.end();
       }
