@@ -54,7 +54,7 @@ python/fusedopt/_safetensors.py      FILES
 python/fusedopt/_saved.py            FILES
 python/fusedopt/_saving.py           FILES ema
 python/fusedopt/_step_options.py     pipeline stats choices
-python/fusedopt/optimizer.py         hyperparameters groups stats choices MORE ema state_dict files copies
+python/fusedopt/optimizer.py         hyperparameters groups stats choices MORE ema SAVED
 python/fusedopt/schedules.py         schedule_values schedules
 python/fusedopt/loss_scaler.py       loss_scaler
 python/fusedopt/adam.py              VALUES equality choices
