@@ -367,6 +367,7 @@ def test_no_step_and_no_second_look_inside() -> None:
         {"momentum": 0.9},
         {"momentum": 0.9, "nesterov": True},
         {**VELOCITY, "nesterov": True},
+        {"velocity": True},
     ],
 )
 def test_only_a_velocity_looks_ahead(options: dict) -> None:
@@ -375,6 +376,20 @@ def test_only_a_velocity_looks_ahead(options: dict) -> None:
     with pytest.raises(ValueError, match=text), opt.lookahead():
         pass
     assert not hasattr(fusedopt.Adam, "lookahead")
+
+
+@pytest.mark.parametrize("module", [fusedopt, reference])
+def test_a_velocity_without_momentum(module: Any) -> None:
+    """As a momentum may be assigned later: then lookahead is by that one."""
+    ahead = module.SGD([np.ones(3)], lr=0.5, velocity=True, momentum_init="zeros")
+    for opt in (ahead, module.RMSprop([np.ones(3)], lr=0.5, velocity=True)):
+        opt.step([np.ones(3)])
+        (p,) = opt.param_groups[0]["params"]
+        assert (opt.state[0]["momentum_buffer"] == p - 1).all()
+    for momentum in (0.25, 1.0, 0.5):
+        ahead.param_groups[0]["momentum"] = momentum
+        with ahead.lookahead():
+            assert (ahead.param_groups[0]["params"][0] == 0.5 - momentum * 0.5).all()
 
 
 def test_lookahead_moves_all_or_none() -> None:
