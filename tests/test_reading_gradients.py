@@ -148,8 +148,11 @@ def test_keys_that_fail_to_be_shown_or_compared(options: dict[str, Any]) -> None
     opt = fusedopt.SGD({"a": p}, lr=1.0)
     expected = [("compared", KeyError), ("shown", OSError), ("odd", ValueError)]
     for name, error in expected:
+        key = Key("not yet")
+        grads = {"a": np.ones(3), key: np.ones(3)}  # which compares keys, too
+        key.name = name
         with pytest.raises(error, match=name):
-            opt.step({"a": np.ones(3), Key(name): np.ones(3)}, **options)
+            opt.step(grads, **options)
     assert not p.any()
 
 

@@ -198,6 +198,64 @@ os._exit(0)  # the thread sleeps on
     assert output_of(code) == "0"
 
 
+def native(momentum: float) -> Any:
+    values = {**dict.fromkeys(_core.rules()["momentum"][0], 0.0), "lr": 1.0, "momentum": momentum}
+    return "momentum", {**values, "velocity": 1.0}, 0.5
+
+
+G = np.ones(3)
+NO_OPTIONS: dict[str, Any] = {
+    "loss_scale": 1.0,
+    "max_norm": None,
+    "clip_value": float("inf"),
+    "on_nonfinite": "propagate",
+    "zero_grads": False,
+    "stats": False,
+}
+WAITING: dict[str, Callable[[Any, Any], Any]] = {
+    "step": lambda stepper, ahead: stepper.step(None),
+    "step_with": lambda stepper, ahead: stepper.step_with(None, **NO_OPTIONS),
+    "traffic": lambda stepper, ahead: stepper.traffic(None),
+    "add_group": lambda stepper, ahead: stepper.add_group([np.ones(2)], None, native(0.5), [None]),
+    "configure": lambda stepper, ahead: stepper.configure(0, native(0.25)),
+    "bind": lambda stepper, ahead: stepper.bind([G]),
+    "zero_grad": lambda stepper, ahead: stepper.zero_grad(),
+    "load": lambda stepper, ahead: stepper.load([{}], [0], 0, [native(0.5)], None, []),
+    "lookahead": lambda stepper, ahead: ahead.__enter__(),
+    "swap_ema": lambda stepper, ahead: stepper.swap_ema().__enter__(),
+    "back": lambda stepper, ahead: ahead.__exit__(None, None, None),
+    "state": lambda stepper, ahead: stepper.state(0),
+    "held": lambda stepper, ahead: stepper.held(None).__enter__(),
+}
+
+
+@pytest.mark.parametrize("action", WAITING)
+def test_all_wait_for_the_thread_that_has_it(action: str) -> None:
+    stepper = _core.Stepper()
+    stepper.add_group([np.zeros(3)], None, native(0.5), None)
+    stepper.bind([G])
+    stepper.step(None)
+    ahead = stepper.lookahead([0.5])
+    if action == "back":
+        ahead.__enter__()
+    errors: list[BaseException] = []
+
+    def act() -> None:
+        try:
+            WAITING[action](stepper, ahead)
+        except BaseException as error:
+            errors.append(error)
+
+    other = threading.Thread(target=act, daemon=True)
+    with stepper.held(None):
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+    other.join(60)
+    assert not other.is_alive()
+    assert errors == []
+
+
 def test_threads_step_in_the_order_in_which_they_came() -> None:
     """None of them is passed over while others step again and again."""
     opt = fusedopt.Adam([np.zeros(LARGE, np.float32)])
