@@ -116,6 +116,57 @@ def test_the_collector_comes_again() -> None:
         assert gone() is None
 
 
+def test_one_that_has_let_go_is_a_new_one() -> None:
+    """But for what it counts: there are no parameters, no state, and no block that it is inside."""
+    momentum = {
+        **dict.fromkeys(_core.rules()["momentum"][0], 0.0),
+        "velocity": 1.0,
+        "zero_init": 1.0,
+        "lr": 1.0,
+    }
+    rule = ("momentum", momentum, 0.5)
+    memory: list[weakref.ref[Any]] = []
+
+    def allocate(size: int) -> Any:
+        given = np.zeros(size + 64, np.uint8)
+        memory.append(weakref.ref(given))
+        begin = -given.ctypes.data % 64
+        return given[begin : begin + size]
+
+    p, g = np.ones(100), np.ones(100)
+    reference = later()
+    stepper = _core.Stepper(allocate)
+    stepper.add_group([p], None, rule, None, [])
+    stepper.step([g])
+    stepper.step([g])
+    stepper.lookahead([1.0]).__enter__()
+    assert (p == -2).all()
+    address = id(stepper)
+    both = (stepper, types.MethodType(len, reference))
+    reference.__init__(tuple, both)
+    del stepper, both, reference
+    gc.collect()
+    (stepper,) = (
+        found for found in gc.get_objects() if type(found) is _core.Stepper and id(found) == address
+    )
+    assert memory
+    assert all(reference() is None for reference in memory)
+    assert stepper.bound is None
+    for _ in range(2):
+        stepper.step([])
+    assert (p == -2).all()
+    with pytest.raises(IndexError):
+        stepper.configure(0, rule)
+    with pytest.raises(IndexError):
+        stepper.state(0)
+    new = [np.zeros(1000), np.zeros(10)]
+    stepper.add_group(new, None, rule, None, [])
+    stepper.step([np.ones_like(q) for q in new])
+    assert all((q == -1).all() for q in new)
+    assert stepper.state(0)[0] == 1
+    assert (p == -2).all()
+
+
 def test_what_the_collector_sees() -> None:
     p, q = held(), held()
     stepper = _core.Stepper(len)

@@ -200,10 +200,9 @@ os._exit(0)  # the thread sleeps on
 
 def native(momentum: float) -> Any:
     values = {**dict.fromkeys(_core.rules()["momentum"][0], 0.0), "lr": 1.0, "momentum": momentum}
-    return "momentum", {**values, "velocity": 1.0}, 0.5
+    return "momentum", {**values, "velocity": 1.0, "zero_init": 1.0}, 0.5
 
 
-G = np.ones(3)
 NO_OPTIONS: dict[str, Any] = {
     "loss_scale": 1.0,
     "max_norm": None,
@@ -218,7 +217,7 @@ WAITING: dict[str, Callable[[Any, Any], Any]] = {
     "traffic": lambda stepper, ahead: stepper.traffic(None),
     "add_group": lambda stepper, ahead: stepper.add_group([np.ones(2)], None, native(0.5), [None]),
     "configure": lambda stepper, ahead: stepper.configure(0, native(0.25)),
-    "bind": lambda stepper, ahead: stepper.bind([G]),
+    "bind": lambda stepper, ahead: stepper.bind([np.ones(3)]),
     "zero_grad": lambda stepper, ahead: stepper.zero_grad(),
     "load": lambda stepper, ahead: stepper.load([{}], [0], 0, [native(0.5)], None, []),
     "lookahead": lambda stepper, ahead: ahead.__enter__(),
@@ -233,7 +232,7 @@ WAITING: dict[str, Callable[[Any, Any], Any]] = {
 def test_all_wait_for_the_thread_that_has_it(action: str) -> None:
     stepper = _core.Stepper()
     stepper.add_group([np.zeros(3)], None, native(0.5), None)
-    stepper.bind([G])
+    stepper.bind([np.ones(3)])
     stepper.step(None)
     ahead = stepper.lookahead([0.5])
     if action == "back":
@@ -254,6 +253,41 @@ def test_all_wait_for_the_thread_that_has_it(action: str) -> None:
     other.join(60)
     assert not other.is_alive()
     assert errors == []
+
+
+def test_a_hyperparameter_that_is_assigned_while_a_step_waits() -> None:
+    """The step is by what holds when its turn comes."""
+    p = np.zeros(3)
+    opt = fusedopt.SGD([p], lr=1.0)
+    opt.step([np.ones(3)])
+    other = threading.Thread(target=opt.step, args=[[np.ones(3)]])
+    with opt._engine.held(None):
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+        opt.param_groups[0]["lr"] = 0.25
+    other.join()
+    assert p.tolist() == [-1.25] * 3
+
+
+def test_a_block_that_a_schedule_enters() -> None:
+    """One that was made before, outside."""
+
+    def lr(step: int) -> float:
+        for block, name in blocks:
+            with pytest.raises(RuntimeError, match=rf"^{name}\(\): called from within"):
+                block.__enter__()
+        return 0.5
+
+    blocks: list[Any] = []
+    p = np.zeros(3)
+    opt = fusedopt.SGD([p], lr=lr, momentum=0.5, velocity=True, ema_decay=0.5)
+    opt.step([np.ones(3)])
+    blocks += [(opt.lookahead(), "lookahead"), (opt.swap_ema(), "swap_ema")]
+    opt.step([np.ones(3)])
+    assert p.tolist() == [-1.25] * 3
+    opt.step([np.ones(3)], stats=True)
+    assert p.tolist() == [-1.25 - 0.875] * 3
 
 
 def test_threads_step_in_the_order_in_which_they_came() -> None:

@@ -323,7 +323,6 @@ void Stepper::visit(Visitor& visitor) const {
 }
 
 void Stepper::let_go_of_objects() {
-  plan_.clear();
   plan_is_regular_ = false;
   groups_.clear();
   states_.resize(0);
