@@ -142,6 +142,22 @@ print([time_of(thread) / own for thread in set(os.listdir("/proc/self/task")) - 
         assert shares == []
 
 
+def test_workers_without_work_sleep() -> None:
+    code = f"""
+import time, numpy as np, fusedopt
+fusedopt.set_num_threads(4)
+p, g = np.ones({LARGE}, np.float32), np.ones({LARGE}, np.float32)
+opt = fusedopt.SGD([p])
+for _ in range(3):
+    opt.step([g])
+    time.sleep(0.1)
+before = time.process_time()
+time.sleep(0.5)
+print(time.process_time() - before)
+"""
+    assert float(output_of(code)) < 0.1
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="limits addresses")
 def test_where_no_thread_can_be_made_the_caller_does_it_all() -> None:
     code = f"""

@@ -32,9 +32,9 @@ csrc/bindings/gil.hpp                reading_gradients functional threads exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input native_half ema schedules turns threads
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
-csrc/bindings/module.cpp             config threads subnormals NATIVE turns functional ema unloadable
+csrc/bindings/module.cpp             config threads subnormals NATIVE MODULE
 csrc/bindings/native_type.hpp        native_types
-csrc/bindings/parameters.*           CHECKS flat_views ema neighbours native_half pipeline
+csrc/bindings/parameters.*           CHECKS flat_views stats ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
 csrc/bindings/states.*               state neighbours groups pipeline flat_views ema SAVED equality
@@ -68,6 +68,8 @@ AT_START = (
     "csrc/bindings/rules.cpp",
     "csrc/bindings/module.cpp",
     "csrc/bindings/arrays.cpp | if (PyArray_Import",
+    "csrc/bindings/native_type.hpp | type.tp",
+    "csrc/bindings/step_method.cpp | Py_TPFLAGS",
     "csrc/engine/float_mode.hpp | inline std::atomic<bool> flush_denormal",
 )
 _SETS = {
@@ -78,6 +80,7 @@ _SETS = {
     "STEP": ["pipeline", "native_types", "native_half", "equality"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
+    "MODULE": ["turns", "functional", "ema", "unloadable"],
     "ARENA": ["memmap", "guard_pages"],
     "PLAN": ["stats", "ema", "subnormals", "functional", "threads"],
     "VALUES": ["state_dict_values", "forms", "hyperparameters", "schedules"],
