@@ -290,6 +290,38 @@ def test_a_block_that_a_schedule_enters() -> None:
     assert p.tolist() == [-1.25 - 0.875] * 3
 
 
+STEPS_AT_THE_END = """
+import os, sys, threading, time, numpy as np, fusedopt
+p, g = np.zeros(4_000_000), np.ones(4_000_000)
+opt, other = fusedopt.Adam([p]), fusedopt.SGD([np.zeros(4)], lr=1.0)
+opt.step([g])
+# With names of its own: those of this module then go when the interpreter ends.
+own = {}
+exec("def work(opt, g):\\n    while True: opt.step([g])", own)
+threading.Thread(target=own["work"], args=(opt, g), daemon=True).start()
+class Last:
+    def __del__(self, steps=((other, np.ones(4)), (opt, g)), write=os.write):
+        for optimizer, grad in steps:
+            try:
+                optimizer.step([grad])
+                write(1, b"stepped ")
+            except RuntimeError as error:
+                write(1, str(error).encode())
+last = Last()
+time.sleep(0.05)
+"""
+
+
+def test_a_finalizer_that_steps_while_the_interpreter_ends() -> None:
+    """It is told of a thread that is inside and never comes out, and doesn't wait for it."""
+    told = 0
+    for _ in range(6):
+        done = output_of(STEPS_AT_THE_END, timeout=60)
+        assert done.startswith("stepped ")  # the other optimizer, which nobody has
+        told += "the interpreter is ending while another thread is inside step()" in done
+    assert told > 0
+
+
 def test_threads_step_in_the_order_in_which_they_came() -> None:
     """None of them is passed over while others step again and again."""
     opt = fusedopt.Adam([np.zeros(LARGE, np.float32)])
