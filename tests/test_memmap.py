@@ -94,6 +94,15 @@ def test_state_is_in_a_file_that_goes_with_it(tmp_path: Path) -> None:
     assert mappings() == 0
 
 
+@pytest.mark.parametrize("options", [{}, {"max_norm": 10.0}], ids=str)
+def test_gradients_that_are_bound(options: dict[str, Any], tmp_path: Path) -> None:
+    p, g = np.zeros(3), np.ones(3)
+    opt = fusedopt.SGD([p], lr=1.0, momentum=0.5, grads=[g], state_dir=tmp_path)
+    opt.step(**options)
+    opt.step(**options)
+    assert p.tolist() == [-2.5] * 3
+
+
 def test_saved_loaded_and_moved_ahead(tmp_path: Path) -> None:
     params = random_arrays(0, np.float32, SHAPES)
     opt = fusedopt.SGD(params, momentum=0.9, velocity=True, state_dir=tmp_path / "a")
