@@ -93,14 +93,15 @@ def test_flat_steps_as_its_views(threads: int) -> None:
     np.testing.assert_array_equal(whole.state[0]["exp_avg"], np.concatenate(state))
 
 
-def test_gradients_that_change_places() -> None:
+@pytest.mark.parametrize("first", [0, 1])
+def test_gradients_that_change_places(first: int) -> None:
     """The other way round, side by side as their parameters are, and so on."""
     _, views = fusedopt.flat_views([8, 8, 8])
     _, grads = fusedopt.flat_views([8, 8, 8])
     actual = fusedopt.SGD(views, lr=1, momentum=0.5)
     expected = reference.SGD(copies(views), lr=1, momentum=0.5)
     ways = [[2, 1, 0], [0, 1, 2], [2, 1, 0], [0, 1, 2], [1, 0, 2], [0, 2, 1], [1, 2, 0]]
-    for step, way in enumerate(way for way in ways for _ in range(3)):
+    for step, way in enumerate(way for way in ways[first:] for _ in range(3)):
         for view, values in zip(grads, random_arrays(step, np.float32, [8, 8, 8]), strict=True):
             view[...] = values
         for opt in (actual, expected):

@@ -87,6 +87,23 @@ def test_many_arrays_at_one_place() -> None:
             functional.sgd_(arrays, others, step=1, lr=1.0)
 
 
+@pytest.mark.parametrize("spare", [0, 1, 2])
+def test_a_gradient_that_fills_the_gap_between_parameters(spare: int) -> None:
+    """What is free around it is exactly its own place, or a little more."""
+    memory = np.zeros(24 + spare)
+    opt = fusedopt.SGD([memory[:8], memory[-8:]], lr=1.0)
+    other = np.ones(8)
+    for _ in range(3):
+        opt.step([memory[8:16], other])
+    for begin in range(1, 16 + spare):
+        if 8 <= begin <= 8 + spare:
+            opt.step([memory[begin : begin + 8], other])
+        else:
+            with pytest.raises(ValueError, match=r"^grads\[0\] overlaps params"):
+                opt.step([memory[begin : begin + 8], other])
+    assert opt.completed_steps == 4 + spare
+
+
 def test_the_parameter_that_is_named_is_the_one() -> None:
     starts, end = places(9)
     memory = np.zeros(end)

@@ -96,6 +96,26 @@ def test_overlap_is_found_whoever_owns_the_memory(
     assert opt.completed_steps == count + 1
 
 
+@pytest.mark.parametrize("parameter_as", [of_an_object, of_nobody, of_bytes])
+def test_a_parameter_whose_owner_nobody_knows(parameter_as: Callable[[Any], Any]) -> None:
+    """Its owner may be a gradient's: then it is no use that this one is known."""
+    for among in range(3):
+        memory = np.arange(1.0, 33.0)
+        params = [np.ones(8), np.ones(8)][:among]
+        params.insert(among // 2, parameter_as(memory[:8]))
+        opt = fusedopt.SGD(params, lr=0.5)
+        for _ in range(3):
+            opt.step([np.ones(8) for _ in params])
+        kept = memory.copy()
+        for which in range(len(params)):
+            grads = [np.ones(8) for _ in params]
+            grads[which] = memory[4:12]
+            with pytest.raises(ValueError, match=rf"^grads\[{which}\] overlaps params"):
+                opt.step(grads)
+        assert np.array_equal(memory, kept)
+        assert opt.completed_steps == 3
+
+
 @pytest.mark.parametrize("seen_as", [of_an_object, of_nobody, of_bytes, a_view])
 def test_a_gradient_over_a_parameter_that_owns_its_memory(seen_as: Callable[[Any], Any]) -> None:
     params = [np.arange(1.0, 9.0), np.arange(11.0, 19.0)]

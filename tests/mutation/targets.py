@@ -42,8 +42,9 @@ csrc/bindings/step_method.cpp        step_method reading_gradients bad_input STE
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
 csrc/bindings/step_with_options.cpp  stats bad_input MORE equality
+csrc/bindings/stepper.hpp            hyperparameters ema unloadable LIES stats MORE
 csrc/bindings/stepper.*              CHECKS overlap flat_views reading_gradients LIES stats MORE
-csrc/bindings/writable_memory.*      overlap CHECKS state_dict memmap pipeline
+csrc/bindings/writable_memory.*      overlap owners CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
 python/fusedopt/_param_group.py      groups VALUES copies turns
 python/fusedopt/_params.py           state_dict_values groups bad_input
