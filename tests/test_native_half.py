@@ -47,6 +47,27 @@ def test_a_rule_gets_as_many_arguments_as_it_has(count: int) -> None:
     assert all((array == 1).all() for array in arrays.values())
 
 
+def test_a_step_that_is_refused_leaves_no_state() -> None:
+    """Though it was made before the gradients turn out to be read-only."""
+    p, g = np.ones(3), np.ones(3)
+    g.flags.writeable = False
+    stepper = _core.Stepper()
+    stepper.add_group([p], None, MOMENTUM, None)
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^grads\[0\]: expected a writeable array"):
+            stepper.step_with(
+                [g],
+                loss_scale=1.0,
+                max_norm=None,
+                clip_value=float("inf"),
+                on_nonfinite="propagate",
+                zero_grads=True,
+                stats=False,
+            )
+        assert stepper.state(0) == (0, {})
+    assert (p == 1).all()
+
+
 def test_as_many_names_as_parameters() -> None:
     sgd = ("sgd", {**SGD, "lr": 1.0}, None)
     stepper = _core.Stepper()

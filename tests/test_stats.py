@@ -67,6 +67,20 @@ def test_nothing_but_numbers_matters(dtype: type) -> None:
     ).step(slopes, stats=True)
 
 
+def test_in_turn_with_steps_that_measure_nothing() -> None:
+    """For those, arrays that lie side by side are one."""
+    sizes = [7, 64, 1000]
+    params, grads = (fusedopt.flat_views(sizes, np.float64)[1] for _ in range(2))
+    ours = fusedopt.Adam([{"params": params[:1]}, {"params": params[1:]}])
+    theirs = reference.Adam([{"params": copies(params[:1])}, {"params": copies(params[1:])}])
+    for step in range(12):
+        for view, values in zip(grads, random_arrays(step, np.float64, sizes), strict=True):
+            view[...] = values
+        options: dict[str, Any] = {"stats": True} if step % 4 == 3 else {}
+        assert ours.step(grads, **options) == theirs.step(grads, **options)
+    assert_same(ours, theirs)
+
+
 @pytest.mark.parametrize("module", [fusedopt, reference], ids=["fusedopt", "reference"])
 def test_it_is_what_it_says(module: Any) -> None:
     a, b, c = (np.full(n, v) for n, v in ((3, 2.0), (4, 1.0), (5, 7.0)))

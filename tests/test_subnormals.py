@@ -210,6 +210,14 @@ def test_scalars_and_what_state_begins_with_are_never_flushed() -> None:
     opt = fusedopt.Adam([p], lr=1e-300, betas=(0.0, 0.0))  # lr / correction is computed once
     opt.step([np.ones(100)], loss_scale=1e-300, max_norm=1e-8)
     assert np.isfinite(p).all()
+    for options in ({"stats": True}, {"max_norm": math.inf}):
+        found = opt.step([np.full(100, 1e-10)], loss_scale=1e300, **options).grad_norm
+        assert found == 1e-9 / 1e300 > 0
+    fusedopt.set_flush_denormal(False)
+    opt = fusedopt.RMSprop([np.ones(100, np.float32)], initial_square_avg=1e-40, alpha=0.5)
+    opt.step([np.zeros(100, np.float32)])
+    assert (opt.state[0]["square_avg"] == np.float32(1e-40) * np.float32(0.5)).all()
+    assert opt.state[0]["square_avg"].all()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the modes' numbers are those of glibc")

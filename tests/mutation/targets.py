@@ -37,12 +37,12 @@ csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views stats ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
-csrc/bindings/states.*               state neighbours groups pipeline flat_views ema SAVED equality
+csrc/bindings/states.*               state subnormals neighbours groups STATES
 csrc/bindings/step_method.cpp        step_method reading_gradients bad_input STEP turns threads
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
-csrc/bindings/step_with_options.cpp  stats bad_input MORE equality
-csrc/bindings/stepper.hpp            hyperparameters ema unloadable LIES stats MORE
+csrc/bindings/step_with_options.cpp  stats subnormals bad_input MORE equality
+csrc/bindings/stepper.hpp            hyperparameters unloadable state_dict LIES stats MORE
 csrc/bindings/stepper.*              CHECKS overlap flat_views reading_gradients LIES stats MORE
 csrc/bindings/writable_memory.*      overlap owners CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
@@ -81,7 +81,8 @@ _SETS = {
     "STEP": ["pipeline", "native_types", "native_half", "equality"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
-    "MODULE": ["turns", "functional", "ema", "unloadable"],
+    "STATES": ["pipeline", "flat_views", "ema", "state_dict", "files", "copies", "equality"],
+    "MODULE": ["turns", "functional", "state_dict", "unloadable"],
     "ARENA": ["memmap", "guard_pages"],
     "PLAN": ["stats", "ema", "subnormals", "functional", "threads"],
     "VALUES": ["state_dict_values", "forms", "hyperparameters", "schedules"],
