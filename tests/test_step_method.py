@@ -70,6 +70,14 @@ def test_ways_not_to_call_it() -> None:
     assert q.tolist() == [-1.0] * 3
 
 
+def test_it_is_called_as_directly_as_a_function() -> None:
+    """Without a bound method that is made for the call, and without a tuple of its arguments."""
+    have_vectorcall, method_descriptor = 1 << 11, 1 << 17  # of Python's object.h
+    for flag in (have_vectorcall, method_descriptor):
+        assert type(lambda: None).__flags__ & flag
+        assert type(METHOD).__flags__ & flag
+
+
 def test_what_a_property_raises_comes_out() -> None:
     """But one that it hasn't makes the call an unusual one."""
     opt, p = made()
