@@ -151,8 +151,10 @@ def test_the_collector_knows_it() -> None:
     method.itself = method
     gone = weakref.ref(method)
     assert gc.is_tracked(method)
-    assert any(found is method.__wrapped__ for found in gc.get_referents(method))
-    del method
+    referents = gc.get_referents(method)
+    for known in (method.__wrapped__, type(method), vars(method)):
+        assert any(found is known for found in referents)
+    del method, referents, known
     gc.collect()
     assert gone() is None
 
