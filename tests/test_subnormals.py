@@ -202,6 +202,13 @@ def test_scalars_and_what_state_begins_with_are_never_flushed() -> None:
     p = np.zeros(100, np.float64)
     fusedopt.SGD([p], lr=1e-310).step([np.full(100, -1e10)])
     assert (p == 1e-310 * 1e10).all()
+    for dtype, lr in ((np.float32, 1e-40), (np.float64, 1e-310)):
+        p, q = np.zeros(100, dtype), np.zeros(100, dtype)
+        fusedopt.SGD([p], lr=lr).step([np.full(100, -1e10, dtype)])
+        fusedopt.Adam([q], lr=lr, betas=(0.0, 0.0), eps=0.0).step([np.full(100, -1.0, dtype)])
+        assert (p == dtype(lr) * dtype(1e10)).all()
+        assert (q == dtype(lr)).all()
+        assert q.all()
     fusedopt.set_flush_denormal(True)
     opt = fusedopt.RMSprop([np.ones(100, np.float32)], lr=0.0, initial_square_avg=1e-40, alpha=0.0)
     opt.step([np.ones(100, np.float32)], on_nonfinite="raise")
