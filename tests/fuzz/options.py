@@ -126,12 +126,18 @@ class Wave:
         return self.low if step % 3 else self.high
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Breaks:
     """A schedule that gives after some steps what a hyperparameter can't be."""
 
     after: int
     value: Any
+
+    def __eq__(self, other: object) -> bool:
+        return repr(self) == repr(other)  # NaN is NaN, also where it was pickled
+
+    def __hash__(self) -> int:
+        return hash(repr(self))
 
     def __call__(self, step: int) -> Any:
         return 0.5 if step < self.after else self.value
