@@ -91,6 +91,7 @@ class Shared:
         self.params = [np.zeros(size), np.zeros(3)]
         self.grads = [np.full(size, -1.0), np.full(3, -1.0)]
         self.opt = fusedopt.SGD(self.params, lr=1.0, ema_decay=0.5)
+        self.opt.step(self.grads)  # those that others take first may all be skipped
 
     def step(self) -> None:
         choice = random.randrange(3)
