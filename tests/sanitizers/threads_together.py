@@ -8,7 +8,7 @@ import pytest
 import fusedopt
 from entry_points import ENTRY_POINTS
 
-WITHOUT_OBJECT = {"functional", "global_norm"}
+WITHOUT_OBJECT = {"functional", "global_norm", "functions over files"}
 
 
 @pytest.mark.parametrize("together", [True, False], ids=["together", "apart"])
