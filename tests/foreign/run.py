@@ -150,6 +150,7 @@ def make_python(machine: Machine, folder: Path) -> Path:
 
 def build(machine: Machine, folder: Path, python: Path) -> None:
     """Cross-compile the package, into the site folder of the emulated Python."""
+    root = download_system(machine, folder)  # which is there by now
     site, tools = folder / "site", folder / "tools"
     if not tools.is_dir():
         pip = [sys.executable, "-m", "pip", "install", "-q", "--target", folder / "unfinished"]
@@ -162,7 +163,7 @@ def build(machine: Machine, folder: Path, python: Path) -> None:
         "CMAKE_SYSTEM_PROCESSOR": machine.qemu,
         "CMAKE_CXX_COMPILER": f"{machine.triplet}-g++",
         # Behind all else: of the other system only Python's headers are wanted.
-        "CMAKE_CXX_FLAGS": f"-idirafter '{folder}/root/usr/include'",
+        "CMAKE_CXX_FLAGS": f"-idirafter '{root}/usr/include'",
         "CMAKE_BUILD_TYPE": "Release",
         "CMAKE_INSTALL_PREFIX": site,
         "Python_EXECUTABLE": python,
