@@ -37,7 +37,7 @@ csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views stats ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
-csrc/bindings/states.*               state subnormals neighbours groups STATES
+csrc/bindings/states.*               LIES subnormals groups pipeline flat_views SAVED equality
 csrc/bindings/step_method.cpp        step_method reading_gradients bad_input STEP turns threads
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
@@ -81,7 +81,6 @@ _SETS = {
     "STEP": ["pipeline", "native_types", "native_half", "equality"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
-    "STATES": ["pipeline", "flat_views", "ema", "state_dict", "files", "copies", "equality"],
     "MODULE": ["turns", "functional", "state_dict", "unloadable"],
     "ARENA": ["memmap", "guard_pages"],
     "PLAN": ["stats", "ema", "subnormals", "functional", "threads"],

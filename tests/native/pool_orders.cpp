@@ -135,11 +135,11 @@ void all_are_needed(std::uint64_t seed) {
   world().run(seed, {[&] {
                 shared.pool = std::make_unique<Pool>();
                 for (int k = 0; k < 4; ++k) {
-                  const std::size_t threads = 2 + world().random(3);
+                  const int threads = 2 + int(world().random(3));
                   // Where the system refuses some threads, one has to do.
-                  const std::size_t needed = world().has_few_threads() ? 1 : threads;
-                  Job job(16, int(threads), 0, needed, &shared.exclusive);
-                  if (!shared.pool->run(16, int(threads), &Job::run_range, &job)) {
+                  const std::size_t needed = world().has_few_threads() ? 1 : std::size_t(threads);
+                  Job job(16, threads, 0, needed, &shared.exclusive);
+                  if (!shared.pool->run(16, threads, &Job::run_range, &job)) {
                     world().fail("the pool is taken, but by nobody");
                   }
                   job.end();
