@@ -16,6 +16,7 @@ import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
 from fusedopt import _core, reference
 from fusedopt._state_files import StateFiles
+from native_calls import NO_OPTIONS, native_rule
 from subprocesses import output_of
 
 SHAPES = [(3, 5), 257, (), 8193, 70_001]
@@ -337,20 +338,11 @@ def test_what_changes_while_state_is_made_is_looked_at_again(options: dict[str, 
             return np.zeros(size + 64, np.uint8)[:size]
 
         stepper = _core.Stepper(allocate)
-        stepper.add_group([p], None, MOMENTUM, None, [])
-        step = partial(stepper.step_with, **ALL, **options) if options else stepper.step
+        stepper.add_group([p], None, native_rule("momentum", 0.5), None, [])
+        step = partial(stepper.step_with, **NO_OPTIONS | options) if options else stepper.step
         with pytest.raises(ValueError, match="expected"):
             step([g])
         assert (p == 1).all()
         assert (g == 1).all()
         assert stepper.state(0) == (0, {})
         assert list(stepper.step_counts) == [0]
-
-
-MOMENTUM = ("momentum", dict.fromkeys(_core.rules()["momentum"][0], 0.0), 0.5)
-ALL: dict[str, Any] = {
-    "loss_scale": 1.0,
-    "max_norm": None,
-    "clip_value": np.inf,
-    "on_nonfinite": "propagate",
-}

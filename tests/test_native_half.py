@@ -9,9 +9,10 @@ import pytest
 import fusedopt
 from cases import copies
 from fusedopt import LossScaler, _core
+from native_calls import NO_OPTIONS, native_rule
 
-SGD = dict.fromkeys(_core.rules()["sgd"][0], 0.0)
-MOMENTUM = ("momentum", {**dict.fromkeys(_core.rules()["momentum"][0], 0.0), "lr": 0.5}, None)
+SGD = native_rule("sgd", lr=1.0)
+MOMENTUM = native_rule("momentum", lr=0.5)
 
 
 def stepped() -> tuple[fusedopt.SGD, list[Any]]:
@@ -31,9 +32,9 @@ def test_steps_count_from_1(step: int) -> None:
     p = np.ones(3)
     arguments = {"params": p, "grads": np.ones(3)}
     with pytest.raises(ValueError, match=f"^step: expected 1 or more, got {step}$"):
-        _core.apply("sgd", {**SGD, "lr": 1.0}, step, arguments)
+        _core.apply(*SGD[:2], step, arguments)
     assert np.array_equal(p, np.ones(3))
-    _core.apply("sgd", {**SGD, "lr": 1.0}, 1, arguments)
+    _core.apply(*SGD[:2], 1, arguments)
     assert np.array_equal(p, np.zeros(3))
 
 
@@ -55,40 +56,30 @@ def test_a_step_that_is_refused_leaves_no_state() -> None:
     stepper.add_group([p], None, MOMENTUM, None)
     for _ in range(2):
         with pytest.raises(ValueError, match=r"^grads\[0\]: expected a writeable array"):
-            stepper.step_with(
-                [g],
-                loss_scale=1.0,
-                max_norm=None,
-                clip_value=float("inf"),
-                on_nonfinite="propagate",
-                zero_grads=True,
-                stats=False,
-            )
+            stepper.step_with([g], **NO_OPTIONS | {"zero_grads": True})
         assert stepper.state(0) == (0, {})
     assert (p == 1).all()
 
 
 def test_as_many_names_as_parameters() -> None:
-    sgd = ("sgd", {**SGD, "lr": 1.0}, None)
     stepper = _core.Stepper()
     for names in ((), ("a",), ("a", "b", "c")):
         with pytest.raises(ValueError, match="^names: expected one for each parameter"):
-            stepper.add_group([np.ones(3), np.ones(2)], names, sgd, None)
+            stepper.add_group([np.ones(3), np.ones(2)], names, SGD, None)
     assert stepper.step_counts.size == 0
-    stepper.add_group([np.ones(3), np.ones(2)], ("a", "b"), sgd, None)
+    stepper.add_group([np.ones(3), np.ones(2)], ("a", "b"), SGD, None)
     assert stepper.step_counts.size == 2
 
 
 def test_no_group_is_added_while_parameters_are_elsewhere() -> None:
     opt = fusedopt.SGD([np.ones(3)], ema_decay=0.5)
     opt.step([np.ones(3)])
-    sgd = ("sgd", {**SGD, "lr": 1.0}, None)
     with (
         opt.swap_ema(),
         pytest.raises(RuntimeError, match=r"^add_param_group\(\): not inside swap"),
     ):
-        opt._engine.add_group([np.ones(2)], None, sgd, None)
-    opt._engine.add_group([np.ones(2)], None, sgd, None)
+        opt._engine.add_group([np.ones(2)], None, SGD, None)
+    opt._engine.add_group([np.ones(2)], None, SGD, None)
     assert opt.step_counts.tolist() == [1, 0]
 
 

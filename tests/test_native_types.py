@@ -12,9 +12,10 @@ import pytest
 
 import fusedopt
 from fusedopt import _core
+from native_calls import native_rule
 from subprocesses import output_of
 
-RULE = ("sgd", {**dict.fromkeys(_core.rules()["sgd"][0], 0.0), "lr": 1.0}, None)
+RULE = native_rule("sgd", lr=1.0)
 
 
 class Held(np.ndarray):
@@ -118,13 +119,7 @@ def test_the_collector_comes_again() -> None:
 
 def test_one_that_has_let_go_is_a_new_one() -> None:
     """But for what it counts: there are no parameters, no state, and no block that it is inside."""
-    momentum = {
-        **dict.fromkeys(_core.rules()["momentum"][0], 0.0),
-        "velocity": 1.0,
-        "zero_init": 1.0,
-        "lr": 1.0,
-    }
-    rule = ("momentum", momentum, 0.5)
+    rule = native_rule("momentum", 0.5, lr=1.0, velocity=1.0, zero_init=1.0)
     memory: list[weakref.ref[Any]] = []
 
     def allocate(size: int) -> Any:
@@ -137,8 +132,9 @@ def test_one_that_has_let_go_is_a_new_one() -> None:
     reference = later()
     stepper = _core.Stepper(allocate)
     stepper.add_group([p], None, rule, None, [])
-    stepper.step([g])
-    stepper.step([g])
+    stepper.bind([g])
+    stepper.step(None)
+    stepper.step(None)
     stepper.lookahead([1.0]).__enter__()
     assert (p == -2).all()
     address = id(stepper)

@@ -9,6 +9,7 @@ import pytest
 import fusedopt
 from cases import copies, random_arrays
 from fusedopt import _core, functional
+from native_calls import native_rule
 
 SIZE = 3  # of every parameter
 LARGE = 1 << 24  # elements that surely lie in a mapping of their own, behind all small arrays
@@ -130,7 +131,7 @@ def test_gradients_around_state() -> None:
 
     p = np.zeros(16)
     stepper = _core.Stepper(allocate)
-    stepper.add_group([p], None, ("momentum", MOMENTUM, 0.5), None)
+    stepper.add_group([p], None, native_rule("momentum", 0.5), None)
     stepper.step([np.zeros(16)])
     ((memory, begin, end),) = blocks
     for start in range(begin % 8, memory.size - 128 + 1, 8):
@@ -140,9 +141,6 @@ def test_gradients_around_state() -> None:
                 stepper.step([gradient])
         else:
             stepper.step([gradient])
-
-
-MOMENTUM = dict.fromkeys(_core.rules()["momentum"][0], 0.0)
 
 
 def test_memory_of_state_that_is_gone_is_free() -> None:

@@ -11,6 +11,7 @@ import pytest
 import fusedopt
 from cases import FORMS, RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
 from fusedopt import StepResult, _core, reference
+from native_calls import NO_OPTIONS
 from subprocesses import output_of
 
 SHAPES = [*range(66), (3, 5), 8191, 8193, 20_001]
@@ -380,15 +381,7 @@ def test_no_step_while_the_parameters_are_elsewhere(options: dict[str, Any]) -> 
         with pytest.raises(RuntimeError, match=r"^step\(\): not inside swap_ema\(\)"):
             opt.step([np.ones(3)], **options)
         with pytest.raises(RuntimeError, match=r"^step\(\): not inside swap_ema\(\)"):
-            opt._engine.step_with(
-                [np.ones(3)],
-                loss_scale=1.0,
-                max_norm=None,
-                clip_value=math.inf,
-                on_nonfinite="propagate",
-                zero_grads=False,
-                stats=True,
-            )
+            opt._engine.step_with([np.ones(3)], **NO_OPTIONS | {"stats": True})
         np.testing.assert_array_equal(p, inside)
     assert (p == -1).all()
     assert opt.completed_steps == 1

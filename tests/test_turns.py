@@ -14,6 +14,7 @@ import pytest
 
 import fusedopt
 from fusedopt import _core, reference
+from native_calls import NO_OPTIONS, native_rule
 from subprocesses import output_of
 
 LARGE = 200_000  # elements: a step lets go of the GIL
@@ -157,8 +158,7 @@ def test_memory_whose_making_steps() -> None:
         return np.zeros(size, np.uint8)
 
     stepper = _core.Stepper(allocate)
-    momentum = {**dict.fromkeys(_core.rules()["momentum"][0], 0.0), "lr": 1.0}
-    stepper.add_group([p], None, ("momentum", momentum, None), None)
+    stepper.add_group([p], None, native_rule("momentum", lr=1.0), None)
     stepper.step([np.ones(3)])
     assert len(errors) == 2
     assert all("called from within the same optimizer's work" in error for error in errors)
@@ -198,28 +198,16 @@ os._exit(0)  # the thread sleeps on
     assert output_of(code) == "0"
 
 
-def native(momentum: float) -> Any:
-    values = {**dict.fromkeys(_core.rules()["momentum"][0], 0.0), "lr": 1.0, "momentum": momentum}
-    return "momentum", {**values, "velocity": 1.0, "zero_init": 1.0}, 0.5
-
-
-NO_OPTIONS: dict[str, Any] = {
-    "loss_scale": 1.0,
-    "max_norm": None,
-    "clip_value": float("inf"),
-    "on_nonfinite": "propagate",
-    "zero_grads": False,
-    "stats": False,
-}
+VELOCITY = native_rule("momentum", 0.5, lr=1.0, momentum=0.5, velocity=1.0, zero_init=1.0)
 WAITING: dict[str, Callable[[Any, Any], Any]] = {
     "step": lambda stepper, ahead: stepper.step(None),
     "step_with": lambda stepper, ahead: stepper.step_with(None, **NO_OPTIONS),
     "traffic": lambda stepper, ahead: stepper.traffic(None),
-    "add_group": lambda stepper, ahead: stepper.add_group([np.ones(2)], None, native(0.5), [None]),
-    "configure": lambda stepper, ahead: stepper.configure(0, native(0.25)),
+    "add_group": lambda stepper, ahead: stepper.add_group([np.ones(2)], None, VELOCITY, [None]),
+    "configure": lambda stepper, ahead: stepper.configure(0, VELOCITY),
     "bind": lambda stepper, ahead: stepper.bind([np.ones(3)]),
     "zero_grad": lambda stepper, ahead: stepper.zero_grad(),
-    "load": lambda stepper, ahead: stepper.load([{}], [0], 0, [native(0.5)], None, []),
+    "load": lambda stepper, ahead: stepper.load([{}], [0], 0, [VELOCITY], None, []),
     "lookahead": lambda stepper, ahead: ahead.__enter__(),
     "swap_ema": lambda stepper, ahead: stepper.swap_ema().__enter__(),
     "back": lambda stepper, ahead: ahead.__exit__(None, None, None),
@@ -231,7 +219,7 @@ WAITING: dict[str, Callable[[Any, Any], Any]] = {
 @pytest.mark.parametrize("action", WAITING)
 def test_all_wait_for_the_thread_that_has_it(action: str) -> None:
     stepper = _core.Stepper()
-    stepper.add_group([np.zeros(3)], None, native(0.5), None)
+    stepper.add_group([np.zeros(3)], None, VELOCITY, None)
     stepper.bind([np.ones(3)])
     stepper.step(None)
     ahead = stepper.lookahead([0.5])
@@ -291,7 +279,7 @@ def test_a_block_that_a_schedule_enters() -> None:
 
 
 STEPS_AT_THE_END = """
-import os, sys, threading, time, numpy as np, fusedopt
+import os, threading, time, numpy as np, fusedopt
 p, g = np.zeros(4_000_000), np.ones(4_000_000)
 opt, other = fusedopt.Adam([p]), fusedopt.SGD([np.zeros(4)], lr=1.0)
 opt.step([g])

@@ -18,18 +18,12 @@ import pytest
 import fusedopt
 from cases import assert_same, copies
 from fusedopt import _core, reference
+from native_calls import NO_OPTIONS, native_rule
 from subprocesses import output_of
 
 N = 500_000  # elements, so that a step surely takes longer than waking a thread
-RULE = ("momentum", {**dict.fromkeys(_core.rules()["momentum"][0], 0.0), "lr": 1.0}, 0.5)
-OPTIONS: dict[str, Any] = {
-    "loss_scale": 1.0,
-    "max_norm": None,
-    "clip_value": np.inf,
-    "on_nonfinite": "propagate",
-    "zero_grads": False,
-    "stats": True,
-}
+RULE = native_rule("momentum", 0.5, lr=1.0)
+OPTIONS = NO_OPTIONS | {"stats": True}
 
 
 def until_it_is_met(begin: Callable[[], None], step: Callable[[], Any], meet: Callable) -> int:
@@ -193,8 +187,9 @@ RESIZED = """
 import sys
 import numpy as np
 from fusedopt import _core
+from native_calls import native_rule
 n = 1 << 23
-rule = ("momentum", dict.fromkeys(_core.rules()["momentum"][0], 0.0), 0.5)
+rule = native_rule("momentum", 0.5)
 for which in (0, 1):
     arrays = [np.ones(n), np.ones(n)]
     def allocate(size):
