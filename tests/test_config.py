@@ -9,8 +9,15 @@ import fusedopt
 
 def test_dict() -> None:
     config = fusedopt.show_config(mode="dict")
-    keys = ["version", "compiler", "instruction sets", "threading", "threads", "flush denormals"]
-    assert list(config) == keys
+    assert list(config) == [
+        "version",
+        "compiler",
+        "instruction sets",
+        "threading",
+        "threading layers",
+        "threads",
+        "flush denormals",
+    ]
     assert config["version"] == fusedopt.__version__ == version("fusedopt")
     sets = config["instruction sets"]
     assert sets["built"][0] == sets["available"][0] == "baseline"
@@ -27,6 +34,8 @@ def test_printed(capsys: pytest.CaptureFixture[str]) -> None:
         "compiler",
         "instruction sets",
         "threading",
+        "threading layer",
+        "OpenMP runtime",
         "threads",
         "flush denormals",
     ]

@@ -8,11 +8,10 @@ import sys
 
 import pytest
 
-import fusedopt
 from entry_points import ENTRY_POINTS
+from layers import HAS_POOL, ON_THE_POOL
 from subprocesses import output_of
 
-THREADING = fusedopt.show_config(mode="dict")["threading"]
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 TRIALS = "60" if int(os.environ.get("FUSEDOPT_STRESS", "0")) >= 50 else "4"
 
@@ -144,5 +143,5 @@ if pid == 0:
     os._exit(0)
 os.waitpid(pid, 0)
 """
-    line = "2 True" if THREADING else "0 True"
-    assert output_of(code) == f"{line}\n{line}"
+    line = "2 True" if HAS_POOL else "0 True"
+    assert output_of(code, **ON_THE_POOL) == f"{line}\n{line}"

@@ -14,9 +14,9 @@ import pytest
 import fusedopt
 from cases import Case, assert_same, copies, random_arrays
 from fusedopt import _core, functional
+from layers import HAS_POOL, ON_THE_POOL
 from subprocesses import output_of
 
-THREADING = fusedopt.show_config(mode="dict")["threading"]
 LARGE = 200_000  # elements: more than stay on the calling thread
 
 
@@ -76,7 +76,7 @@ SHOW_THREADS = "import fusedopt; print(fusedopt.get_num_threads())"
     [("1", 1), ("3", 3), (" 03 ", 3), ("3,2", 3), ("4 , 1", 4), ("9999", 1024)],
 )
 def test_omp_num_threads_is_honoured(setting: str, threads: int) -> None:
-    expected = threads if THREADING else 1
+    expected = threads if fusedopt.show_config(mode="dict")["threading"] else 1
     assert output_of(SHOW_THREADS, OMP_NUM_THREADS=setting) == str(expected)
 
 
@@ -106,7 +106,7 @@ for threads in (1, 2, 4):
     counts.append(len(os.listdir("/proc/self/task")))
 print(np.diff(counts))
 """
-    assert output_of(code) == ("[1 2]" if THREADING else "[0 0]")
+    assert output_of(code, **ON_THE_POOL) == ("[1 2]" if HAS_POOL else "[0 0]")
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
@@ -134,8 +134,8 @@ for _ in range(200):
 own += time_of(os.getpid())
 print([time_of(thread) / own for thread in set(os.listdir("/proc/self/task")) - before])
 """
-    shares = eval(output_of(code))
-    if THREADING:
+    shares = eval(output_of(code, **ON_THE_POOL))
+    if HAS_POOL:
         assert len(shares) == threads - 1
         assert max(shares) > 0.05
     else:
@@ -155,7 +155,7 @@ before = time.process_time()
 time.sleep(0.5)
 print(time.process_time() - before)
 """
-    assert float(output_of(code)) < 0.1
+    assert float(output_of(code, **ON_THE_POOL)) < 0.1
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits addresses")
@@ -181,7 +181,7 @@ print((p == q).all(), made())
 ours.step([g])
 print(made())
 """
-    assert output_of(code).split() == ["True", "0", "3" if THREADING else "0"]
+    assert output_of(code, **ON_THE_POOL).split() == ["True", "0", "3" if HAS_POOL else "0"]
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="counts threads in /proc")
@@ -196,8 +196,8 @@ for chunk, serial_below in [(1, 21), (20, 0), (1, 20)]:
     opt.step([np.ones(20)])
     print(len(os.listdir("/proc/self/task")), end=" ")
 """
-    counts = [int(count) for count in output_of(code).split()]
-    assert [count - counts[0] for count in counts] == ([0, 0, 3] if THREADING else [0, 0, 0])
+    counts = [int(count) for count in output_of(code, **ON_THE_POOL).split()]
+    assert [count - counts[0] for count in counts] == ([0, 0, 3] if HAS_POOL else [0, 0, 0])
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
@@ -558,21 +558,30 @@ def ratio(before_step):  # the smallest of some, as others may disturb
 """
 
 
+# Others take the cores: neither waits for threads that have none.
+PATIENT = pytest.mark.parametrize("layer", ["auto", "pool"] if HAS_POOL else ["auto"])
+
+
 @pytest.mark.timed
-def test_threads_of_blas_do_not_hold_up_a_step() -> None:
+@PATIENT
+def test_threads_of_blas_do_not_hold_up_a_step(layer: str) -> None:
     """They keep their cores for a while after each product."""
-    assert float(output_of(RATIO + "print(ratio(lambda: product @ product))")) < 1.5
+    code = RATIO + "print(ratio(lambda: product @ product))"
+    assert float(output_of(code, FUSEDOPT_THREADING_LAYER=layer)) < 1.5
 
 
 @pytest.mark.timed
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="needs sched_setaffinity")
-def test_a_step_does_not_wait_for_threads_that_cannot_run() -> None:
+@PATIENT
+def test_a_step_does_not_wait_for_threads_that_cannot_run(layer: str) -> None:
     pin = "import os; os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})\n"
-    assert float(output_of(pin + RATIO + "print(ratio(lambda: None))")) < 1.5
+    code = pin + RATIO + "print(ratio(lambda: None))"
+    assert float(output_of(code, FUSEDOPT_THREADING_LAYER=layer)) < 1.5
 
 
 @pytest.mark.timed
-def test_a_step_does_not_wait_for_cores_that_others_keep_busy() -> None:
+@PATIENT
+def test_a_step_does_not_wait_for_cores_that_others_keep_busy(layer: str) -> None:
     code = """
 import subprocess, sys, os
 others = [subprocess.Popen([sys.executable, "-c", "while True: pass"])
@@ -584,4 +593,4 @@ finally:
     for other in others:
         other.kill()
 """
-    assert float(output_of(RATIO + code)) < 2
+    assert float(output_of(RATIO + code, FUSEDOPT_THREADING_LAYER=layer)) < 2

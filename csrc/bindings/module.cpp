@@ -2,10 +2,12 @@
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
 
+#include <algorithm>
 #include <functional>
 #include <memory>
 #include <new>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <tuple>
@@ -19,6 +21,8 @@
 #include "bindings/step_method.hpp"
 #include "bindings/stepper.hpp"
 #include "engine/float_mode.hpp"
+#include "engine/layers.hpp"
+#include "engine/openmp.hpp"
 #include "engine/plan.hpp"
 #include "engine/threads.hpp"
 
@@ -117,6 +121,30 @@ py::dict rules() {
   return result;
 }
 
+// One of layer_names.
+void set_layer(std::string_view layer) {
+  const auto at = std::ranges::find(layer_names, layer) - layer_names.begin();
+  const std::string obstacle = choose_layer(static_cast<LayerName>(at));
+  if (!obstacle.empty()) {
+    throw std::runtime_error("threading layer '" + std::string(layer) + "': " + obstacle);
+  }
+}
+
+py::dict threading_layers() {
+  py::list built;
+  for (const LayerName name : built_layers()) built.append(to_string(name));
+  const std::string runtime = openmp::runtime_file();
+  const bool fell_back = chosen_layer() == LayerName::openmp && !openmp::loaded();
+  py::dict layers;
+  layers["built"] = built;
+  layers["chosen"] = to_string(chosen_layer());
+  layers["active"] = to_string(layer_in_effect());
+  layers["runtime"] = runtime.empty() ? py::object(py::none()) : py::str(runtime);
+  layers["fallback"] = fell_back ? py::str("openmp: " + openmp::obstacle(openmp::Bring::nothing))
+                                 : py::object(py::none());
+  return layers;
+}
+
 py::dict config() {
   py::list built, available;
   for (const InstructionSet& set : built_instruction_sets()) {
@@ -130,6 +158,7 @@ py::dict config() {
   result["compiler"] = compiler();
   result["instruction sets"] = sets;
   result["threading"] = has_threads();
+  result["threading layers"] = threading_layers();
   result["threads"] = num_threads();
   result["flush denormals"] = ScopedFloatMode::can_flush && flush_denormal;
   return result;
@@ -160,6 +189,12 @@ void set_grid(std::int64_t chunk, std::int64_t serial_below) {
 
 }  // namespace
 }  // namespace fusedopt
+
+// A name that other libraries don't have, for threadpoolctl to know this one by.
+#if defined(__GNUC__)
+extern "C" __attribute__((visibility("default"))) const char fusedopt_core;
+const char fusedopt_core = 1;
+#endif
 
 PYBIND11_MODULE(_core, module) {
   using namespace fusedopt;
@@ -269,6 +304,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("config", &config);
   module.def("get_num_threads", &num_threads);
   module.def("set_num_threads", &set_threads, py::arg("num_threads"));
+  module.def("get_threading_layer", [] { return to_string(chosen_layer()); });
+  module.def("set_threading_layer", &set_layer, py::arg("layer"));
   module.def(
       "set_flush_denormal",
       [](bool mode) {

@@ -49,47 +49,41 @@ class ScopedNoSignals {
 
 }  // namespace
 
-bool Pool::run(std::int64_t count, int threads, RangeTask task, const void* context) noexcept {
-  if (busy_.exchange(true)) return false;
-  using Clock = std::chrono::steady_clock;
-  if (count >= worth_waking || Clock::now() - last_end_ < spin_time) {
-    share(count, grow(static_cast<int>(std::min<std::int64_t>(threads, count))), task, context);
-  } else {
-    task(context, 0, count);
-  }
-  last_end_ = Clock::now();
-  busy_.store(false, std::memory_order_release);
+bool Pool::run(const Job& job, int threads, Pace& pace) noexcept {
+  const bool pays = job.follows || job.count >= worth_waking;
+  const int team = pays ? grow(static_cast<int>(std::min<std::int64_t>(threads, job.count))) : 1;
+  if (team < 2) return job.run(0, job.count), false;  // or no worker could be made
+  share(job, team, pace);
   return true;
 }
 
-void Pool::share(std::int64_t count, int team, RangeTask task, const void* context) {
-  if (team < 2) return task(context, 0, count);  // no worker could be made
-  task_ = task;
-  context_ = context;
-  for (int k = 0; k < team; ++k) {
-    Participant& participant = *participants_[std::size_t(k)];
-    participant.next.store(count * k / team, std::memory_order_relaxed);
-    participant.end = count * (k + 1) / team;
-  }
+void Pool::share(const Job& job, int team, Pace& pace) {
+  job_ = job;
+  pace.expect(job.count / team);
+  ranges_.share(job.count, team);
   next_to_wake_.store(1, std::memory_order_relaxed);
 
   const std::uint64_t number = job_number(state_.load(std::memory_order_relaxed)) + 1;
   state_ = number * one_job | std::uint64_t(team) << 16;
-  take_chunks(0, team);
+  // Everyone wakes one more before each chunk: many are soon awake, and few for little work.
+  ranges_.take(
+      0, team, [this, team] { wake_workers(team); },
+      [&](std::int64_t chunk) { pace.run(job, chunk); });
   state_ &= ~team_mask;
 
   const auto finished = [this] { return nobody_inside(state_); };
   // A worker that is inside may have lost its core; asleep, the caller gives it this one.
-  while (!spin_until(finished)) participants_[0]->sleeper.sleep_unless(finished);
+  while (!spin_until(finished)) sleepers_[0]->sleep_unless(finished);
 }
 
 // Makes workers for a team of this size. Returns how large a team there can be.
 int Pool::grow(int team) {
+  team = ranges_.grow(team);
   try {
     const ScopedNoSignals no_signals;
     while (size_ < team) {
-      auto& participant = participants_[std::size_t(size_)];
-      if (!participant) participant = std::make_unique<Participant>();
+      auto& sleeper = sleepers_[std::size_t(size_)];
+      if (!sleeper) sleeper = std::make_unique<OwnSleeper>();
       if (size_ > 0) std::thread([this, self = size_] { work(self); }).detach();
       ++size_;
     }
@@ -101,25 +95,12 @@ int Pool::grow(int team) {
 void Pool::wake_workers(int team) {
   while (next_to_wake_.load(std::memory_order_relaxed) < team) {
     const int k = next_to_wake_.fetch_add(1, std::memory_order_relaxed);
-    if (k < team && participants_[std::size_t(k)]->sleeper.wake()) return;
-  }
-}
-
-void Pool::take_chunks(int self, int team) {
-  for (int k = 0; k < team; ++k) {
-    const int owner = self + k < team ? self + k : self + k - team;
-    Participant& range = *participants_[std::size_t(owner)];
-    while (range.next.load(std::memory_order_relaxed) < range.end) {
-      // Everyone wakes one more before each chunk: many are soon awake, and few for little work.
-      wake_workers(team);
-      const std::int64_t chunk = range.next.fetch_add(1, std::memory_order_relaxed);
-      if (chunk < range.end) task_(context_, chunk, chunk + 1);
-    }
+    if (k < team && sleepers_[std::size_t(k)]->wake()) return;
   }
 }
 
 void Pool::work(int self) {
-  Sleeper& sleeper = participants_[std::size_t(self)]->sleeper;
+  Sleeper& sleeper = *sleepers_[std::size_t(self)];
   std::uint64_t done = 0;  // the last job seen
   std::uint64_t state = 0;
   const auto wanted = [&] {
@@ -133,9 +114,12 @@ void Pool::work(int self) {
     }
     if (!state_.compare_exchange_strong(state, state + 1)) continue;
     done = job_number(state);
-    take_chunks(self, team_of(state));
+    const int team = team_of(state);
+    ranges_.take(
+        self, team, [this, team] { wake_workers(team); },
+        [this](std::int64_t chunk) { job_.run(chunk, chunk + 1); });
     const std::uint64_t left = state_.fetch_sub(1) - 1;
-    if (team_of(left) == 0 && nobody_inside(left)) participants_[0]->sleeper.wake();
+    if (team_of(left) == 0 && nobody_inside(left)) sleepers_[0]->wake();
   }
 }
 

@@ -5,13 +5,8 @@
 #include <charconv>
 #include <cstdlib>
 #include <cstring>
-#include <new>
 #include <optional>
 #include <thread>
-
-#ifdef FUSEDOPT_THREADS
-#include "engine/pool.hpp"
-#endif
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <pthread.h>
@@ -71,19 +66,6 @@ int default_threads() {
   return std::clamp(wanted ? *wanted : available_cpus(), 1, max_threads);
 }
 
-// Made when first needed, and never destroyed.
-std::atomic<Pool*> the_pool{nullptr};
-
-// nullptr where there is no memory for one.
-Pool* pool() {
-  Pool* existing = the_pool.load(std::memory_order_acquire);
-  if (existing) return existing;
-  Pool* const made = new (std::nothrow) Pool;
-  if (the_pool.compare_exchange_strong(existing, made)) return made;
-  delete made;  // another thread was faster
-  return existing;
-}
-
 #else
 
 int default_threads() { return 1; }
@@ -95,14 +77,8 @@ std::atomic<int> thread_setting{default_threads()};
 std::atomic<std::uint64_t> forks{0};
 
 #ifdef FUSEDOPT_POSIX
-[[maybe_unused]] const int fork_handler = pthread_atfork(nullptr, nullptr, [] {
-  forks.fetch_add(1, std::memory_order_relaxed);
-#ifdef FUSEDOPT_THREADS
-  // The workers stayed behind in the parent, and what they were doing is half done for ever: the
-  // child leaves the pool alone and makes its own.
-  the_pool.store(nullptr, std::memory_order_relaxed);
-#endif
-});
+[[maybe_unused]] const int count_forks =
+    pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
 #endif
 
 }  // namespace
@@ -120,16 +96,5 @@ int num_threads() { return thread_setting.load(std::memory_order_relaxed); }
 void set_num_threads(int count) { thread_setting.store(count, std::memory_order_relaxed); }
 
 std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }
-
-void parallel_ranges(std::int64_t count, [[maybe_unused]] int threads, RangeTask task,
-                     const void* context) noexcept {
-#ifdef FUSEDOPT_THREADS
-  if (threads > 1 && count > 1) {
-    Pool* const shared = pool();
-    if (shared && shared->run(count, threads, task, context)) return;
-  }
-#endif
-  task(context, 0, count);
-}
 
 }  // namespace fusedopt

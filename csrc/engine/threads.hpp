@@ -7,7 +7,7 @@ namespace fusedopt {
 
 constexpr int max_threads = 1024;
 
-// Whether the build has threads; without them everything runs on the calling thread.
+// Whether the build has any; without them everything runs on the calling thread.
 bool has_threads();
 
 // Starts as OMP_NUM_THREADS, where that is a list of positive numbers, else as the number of CPUs

@@ -1,5 +1,6 @@
 """Settings of the whole library, and what it was built with and runs on."""
 
+import os
 from typing import Any
 
 from . import _core
@@ -52,6 +53,63 @@ def set_num_threads(num_threads: int) -> None:
     _core.set_num_threads(num_threads)
 
 
+_LAYERS = one_of("auto", "pool", "openmp", "serial")
+
+
+def get_threading_layer() -> str:
+    """Return the threading layer that was chosen: ``"auto"`` unless something else was.
+
+    `show_config` tells which one is in effect.
+
+    Examples
+    --------
+    >>> import fusedopt
+    >>> fusedopt.get_threading_layer()
+    'auto'
+    """
+    return _core.get_threading_layer()
+
+
+def set_threading_layer(layer: str) -> None:
+    """Choose the threads that steps run on, for all optimizers of this process, at any time.
+
+    Results don't depend on it: they are the same, bit for bit, on any layer. The environment
+    variable ``FUSEDOPT_THREADING_LAYER`` chooses one at import.
+
+    Parameters
+    ----------
+    layer : {"auto", "pool", "openmp", "serial"}
+        ``"pool"``: threads of fusedopt's own. A step never waits for one that has yet to start.
+
+        ``"openmp"``: those of the compiler's OpenMP runtime, shared with every library in the
+        process that uses the same, as torch does. Better right after one of these has computed,
+        and much worse where others keep the cores busy. Brings the runtime where nobody has.
+
+        ``"serial"``: none; everything runs on the calling thread.
+
+        ``"auto"``, the default: each thread that steps looks at how long its steps take, and uses
+        the pool where that helps, else OpenMP where a library has brought its runtime and that
+        helps, else neither.
+
+    Raises
+    ------
+    TypeError
+        If it is not a str.
+    ValueError
+        If it is none of these.
+    RuntimeError
+        If this process can't have it: the build has none, its runtime isn't found, or the process
+        is a fork of one that had it.
+
+    Examples
+    --------
+    >>> import fusedopt
+    >>> fusedopt.set_threading_layer("serial")
+    >>> fusedopt.set_threading_layer("auto")
+    """
+    _core.set_threading_layer(_LAYERS("layer", layer))
+
+
 def set_flush_denormal(mode: bool) -> bool:
     """Choose whether kernels flush subnormal ("denormal") numbers to zero; on by default.
 
@@ -98,7 +156,11 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     dict or None
         With ``mode="dict"``: ``"version"``; ``"compiler"``; ``"instruction sets"``, a dict of those
         ``"built"``, those ``"available"`` on this machine and the one ``"active"``;
-        ``"threading"``, whether the build has threads; ``"threads"``; ``"flush denormals"``.
+        ``"threading"``, whether the build has threads; ``"threading layers"``, a dict of those
+        ``"built"``, the one ``"chosen"``, the one ``"active"`` for the calling thread's next step,
+        the file of OpenMP's ``"runtime"`` where it is in use, and, where a layer that was chosen
+        can't be used any more, why there is a ``"fallback"``; ``"threads"``;
+        ``"flush denormals"``.
 
     Raises
     ------
@@ -119,15 +181,42 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
     if mode == "dict":
         return config
     sets = config["instruction sets"]
+    layers = config["threading layers"]
+    layer = (
+        layers["chosen"]
+        if layers["chosen"] == layers["active"]
+        else (f"{layers['chosen']}, now {layers['active']}")
+    )
     lines = {
         "fusedopt": config["version"],
         "compiler": config["compiler"],
         "instruction sets": f"{sets['active']} active"
         f" (available: {', '.join(sets['available'])}; built: {', '.join(sets['built'])})",
         "threading": "on" if config["threading"] else "off: a build without threads",
+        "threading layer": f"{layer} (built: {', '.join(layers['built'])})",
+        "OpenMP runtime": layers["runtime"] or "not in use",
         "threads": config["threads"],
         "flush denormals": "on" if config["flush denormals"] else "off",
     }
+    if layers["fallback"]:
+        lines["fallback"] = layers["fallback"]
     for name, value in lines.items():
         print(f"{name + ':':18}{value}")
     return None
+
+
+def _apply_environment() -> None:
+    """Choose the threading layer that the environment names; an ImportError if it can't be had."""
+    variable = "FUSEDOPT_THREADING_LAYER"
+    layer = os.environ.get(variable)
+    if not layer:
+        return
+    try:
+        _core.set_threading_layer(_LAYERS(variable, layer))
+    except ValueError as error:
+        raise ImportError(str(error)) from None
+    except RuntimeError as error:
+        raise ImportError(f"{variable}: {error}") from None
+
+
+_apply_environment()

@@ -107,20 +107,20 @@ class Build:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text)
 
-    def _pool_orders(self) -> None:
-        """Build what tests/test_pool_orders.py runs, with the pool's mutants in it, too."""
+    def _native_programs(self) -> None:
+        """Build what tests run of tests/native/, with the mutants of the engine in it, too."""
         options = [*_FLAGS.split(), "-O1", "-std=c++20", "-include", "mutant.hpp"]
         native = ROOT / "tests" / "native"
-        sources = [native / "pool_orders.cpp", self.source / "csrc" / "mutant.cpp"]
-        command = ["c++", *options, f"-I{self.source / 'csrc'}", f"-I{native}", *map(str, sources)]
-        done = subprocess.run(
-            [*command, "-o", str(self.orders())], capture_output=True, text=True, check=False
-        )
-        if done.returncode != 0:
-            raise BuildError(done.stderr)
+        include = [f"-I{self.source / 'csrc'}", f"-I{native}"]
+        for name in ("automatic", "pool_orders"):
+            sources = [str(native / f"{name}.cpp"), str(self.source / "csrc" / "mutant.cpp")]
+            command = ["c++", *options, *include, *sources, "-o", str(self.programs() / name)]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                raise BuildError(done.stderr)
 
-    def orders(self) -> Path:
-        return self.binary / "pool_orders"
+    def programs(self) -> Path:
+        return self.binary
 
     def library(self) -> Path:
         return self.binary / LIBRARY
@@ -145,7 +145,7 @@ class Build:
             errors = self.compile()
             if not errors:
                 known.write_text(json.dumps({"names": names, "apart": sorted(apart)}))
-                self._pool_orders()
+                self._native_programs()
                 return apart
             found = _mutants_in(errors, self.source, lines)
             if not found - apart:
@@ -178,13 +178,14 @@ def _version() -> str:
 
 
 def package(folder: Path, library: Path) -> Path:
-    """Make a folder from which fusedopt can be imported; return it."""
+    """Make a folder from which fusedopt can be imported, with what lies beside the library."""
     target = folder / "fusedopt"
     if target.exists():
         shutil.rmtree(target)
     ignored = shutil.ignore_patterns("__pycache__")
     shutil.copytree(ROOT / "python" / "fusedopt", target, ignore=ignored)
-    shutil.copy2(library, target / library.name)
+    for module in (library, *library.parent.glob("_openmp*")):
+        shutil.copy2(module, target / module.name)
     about = folder / f"fusedopt-{_version()}.dist-info"
     about.mkdir(exist_ok=True)
     text = f"Metadata-Version: 2.1\nName: fusedopt\nVersion: {_version()}\n"

@@ -9,6 +9,7 @@ _NO_LOCK = "std::unique_lock lock(mutex_, std::defer_lock); if (!MUTANT) lock.lo
 _MODE = "const ScopedFloatMode mode("
 _FLUSHES = "flush_denormal.load(std::memory_order_relaxed)"
 _POOL, _SLEEPER = "csrc/engine/pool.cpp", "csrc/engine/sleeper.hpp"
+_LAYERS, _RANGES = "csrc/engine/layers.cpp", "csrc/engine/chunk_ranges.hpp"
 _WITH_OPTIONS = "csrc/bindings/step_with_options.cpp"
 
 #: File, what stands there, what is put in its place, and in words what that is. With MUTANT in it,
@@ -20,7 +21,18 @@ CHANGES: list[tuple[str, str, str, str]] = [
         for name in ("groups", "load_state", "step_with_options", "stepper")
     ),
     # The pool: what is one operation becomes two, and what is in order for all is for one alone.
-    (_POOL, "busy_.exchange(true)", "(busy_.load() || (busy_.store(true), false))", "in two steps"),
+    (
+        _LAYERS,
+        "all->busy.exchange(true)",
+        "(all->busy.load() || (all->busy.store(true), false))",
+        "in two steps",
+    ),
+    (
+        _LAYERS,
+        "const ScopedFloatMode own_flags(false);",
+        "std::optional<ScopedFloatMode> own_flags; if (!MUTANT) own_flags.emplace(false);",
+        "leaves flags",
+    ),
     (
         _POOL,
         "state_.compare_exchange_strong(state, state + 1)",
@@ -40,7 +52,7 @@ CHANGES: list[tuple[str, str, str, str]] = [
         "in two steps",
     ),
     (
-        _POOL,
+        _RANGES,
         "range.next.fetch_add(1, std::memory_order_relaxed)",
         "[&] { const auto n = range.next.load(); range.next.store(n + 1); return n; }()",
         "in two steps",

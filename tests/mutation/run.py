@@ -149,7 +149,7 @@ def run(
     wanted = {m.name for m in todo}
     native = {n: m for n, m in every.items() if m.name in wanted}
     apart &= native.keys()
-    os.environ["FUSEDOPT_POOL_ORDERS"] = str(build.orders())
+    os.environ["FUSEDOPT_NATIVE"] = str(build.programs())
     original = package(folder / "package", build.library())
     print(
         f"{len(todo)} mutants, {len(apart)} of which need a build of their own; "

@@ -21,6 +21,11 @@ csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes
 csrc/engine/plan.*                   neighbours equality groups pipeline repeated_steps PLAN
 csrc/engine/pointer_filter.hpp       overlap CHECKS
+csrc/engine/automatic.hpp            automatic
+csrc/engine/chunk_ranges.hpp         pool_orders threads layers fork pipeline equality
+csrc/engine/layer.hpp                layers automatic threads
+csrc/engine/layers.*                 pool_orders layers threads fork config subnormals automatic
+csrc/engine/openmp*                  layers
 csrc/engine/pool.*                   pool_orders signals threads fork pipeline equality
 csrc/engine/sleeper.hpp              pool_orders threads signals
 csrc/engine/threads.*                pool_orders threads fork config

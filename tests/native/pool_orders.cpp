@@ -2,13 +2,14 @@
 // Prints how many runs were right; ends with 1 at the first that isn't, and says which.
 #include "explored_std.hpp"
 
-// All that the pool includes, as itself.
+// All that the pool and the layers include, as itself.
 #include <bit>
 #include <charconv>
 #include <condition_variable>
 #include <cstring>
 #include <new>
 #include <optional>
+#include <string>
 #include <thread>
 
 #ifdef __SSE2__
@@ -20,10 +21,10 @@
 
 namespace {
 
-void (*after_fork_in_child)() = nullptr;
+std::vector<void (*)()> after_fork_in_child;
 
 int explored_atfork(void*, void*, void (*child)()) {
-  after_fork_in_child = child;
+  after_fork_in_child.push_back(child);
   return 0;
 }
 
@@ -31,7 +32,10 @@ int explored_atfork(void*, void*, void (*child)()) {
 
 #define std explored_std
 #define pthread_atfork explored_atfork
+#define FUSEDOPT_POOL
 #define FUSEDOPT_THREADS
+#include "engine/layers.cpp"
+#include "engine/openmp.cpp"
 #include "engine/pool.cpp"
 #include "engine/threads.cpp"
 #undef pthread_atfork
@@ -40,15 +44,15 @@ int explored_atfork(void*, void*, void (*child)()) {
 namespace {
 
 using explore::world;
-using fusedopt::Pool;
+using fusedopt::LayerName;
 
-// A job for the pool: what a caller writes, others read; each chunk is done once, and no chunk
-// before the job or after it.
-class Job {
+// What a caller writes, others read; each chunk is done once, and no chunk before the job or after
+// it.
+class Work {
  public:
-  Job(std::int64_t count, int threads, std::size_t slow, std::size_t needed,
-      explore::Plain* exclusive)
-      : done_(std::size_t(count)),
+  Work(std::size_t count, int threads, std::size_t slow, std::size_t needed,
+       explore::Plain* exclusive)
+      : done_(count),
         threads_(threads),
         slow_(world().random(2) ? slow : 0),
         needed_(needed),
@@ -57,11 +61,15 @@ class Job {
     open_ = true;
   }
 
-  std::int64_t count() const { return std::int64_t(done_.size()); }
+  void run() {
+    fusedopt::parallel_ranges(std::int64_t(done_.size()), threads_, &run_range, this);
+    end();
+  }
 
+ private:
   static void run_range(const void* context, std::int64_t first, std::int64_t last) {
-    Job& job = *static_cast<Job*>(const_cast<void*>(context));
-    for (std::int64_t k = first; k < last; ++k) job.run_chunk(std::size_t(k));
+    Work& work = *static_cast<Work*>(const_cast<void*>(context));
+    for (std::int64_t k = first; k < last; ++k) work.run_chunk(std::size_t(k));
   }
 
   void end() {
@@ -71,12 +79,10 @@ class Job {
     }
   }
 
- private:
   void run_chunk(std::size_t k) {
     if (!open_) world().fail("a task outside of its job");
     if (input_.read() != 1) world().fail("a job that isn't there yet");
     done_.at(k).write(done_[k].read() + 1);
-    if (k == 0 && exclusive_) exclusive_->write(exclusive_->read() + 1);
     come();
     // So that the caller falls asleep, or a worker misses the end.
     for (std::size_t n = world().random(4) ? 0 : slow_; n > 0; --n) world().point();
@@ -86,9 +92,13 @@ class Job {
   // Nobody goes on before as many threads as are needed have come.
   void come() {
     const unsigned self = 1u << world().self_index();
-    if (!(came_ & self)) world().wake(this, true);
-    came_ |= self;
-    if (std::popcount(came_) > threads_) world().fail("more threads than were asked for");
+    if (!(came_ & self)) {
+      world().wake(this, true);
+      came_ |= self;
+      if (std::popcount(came_) > threads_) world().fail("more threads than were asked for");
+      // No two jobs are shared at the same time.
+      if (std::popcount(came_) == 2 && exclusive_) exclusive_->write(exclusive_->read() + 1);
+    }
     while (std::size_t(std::popcount(came_)) < needed_) {
       world().stand_in_line(this);
       world().stop();
@@ -109,20 +119,18 @@ void idle() {
   for (std::size_t n = world().random(3) ? 0 : 400; n > 0; --n) world().point(true);
 }
 
-struct Shared {
-  std::unique_ptr<Pool> pool;
-  explore::Plain exclusive;
-};
+void begin(LayerName layer) {
+  fusedopt::the_layers.store(nullptr);
+  fusedopt::choose_layer(layer);
+}
 
-// Several callers, each of which finds the pool taken by another or takes it.
+// Several callers, each of which finds the layers taken by another or takes them.
 void callers(std::uint64_t seed) {
-  Shared shared;
+  begin(seed % 2 ? LayerName::pool : LayerName::automatic);
+  explore::Plain exclusive;
   const auto call = [&] {
-    if (!shared.pool) shared.pool = std::make_unique<Pool>();
     for (int k = 0; k < 6; ++k) {
-      const int threads = 2 + int(world().random(2));
-      Job job(std::int64_t(2 + world().random(17)), threads, 300, 0, &shared.exclusive);
-      if (shared.pool->run(job.count(), threads, &Job::run_range, &job)) job.end();
+      Work(2 + world().random(17), 2 + int(world().random(2)), 300, 0, &exclusive).run();
       idle();
     }
   };
@@ -131,45 +139,37 @@ void callers(std::uint64_t seed) {
 
 // A caller who can't do without the workers: none may sleep through a job.
 void all_are_needed(std::uint64_t seed) {
-  Shared shared;
+  begin(LayerName::pool);
+  explore::Plain exclusive;
   world().run(seed, {[&] {
-                shared.pool = std::make_unique<Pool>();
                 for (int k = 0; k < 4; ++k) {
                   const int threads = 2 + int(world().random(3));
                   // Where the system refuses some threads, one has to do.
                   const std::size_t needed = world().has_few_threads() ? 1 : std::size_t(threads);
-                  Job job(16, threads, 0, needed, &shared.exclusive);
-                  if (!shared.pool->run(16, threads, &Job::run_range, &job)) {
-                    world().fail("the pool is taken, but by nobody");
-                  }
-                  job.end();
+                  Work(16, threads, 0, needed, &exclusive).run();
                   idle();
                 }
               }});
 }
 
-// Two threads that make the pool; then one of them forks, while the other is anywhere.
+// Two threads that make the layers; then one of them forks, while the other is anywhere.
 void a_fork(std::uint64_t seed) {
+  begin(LayerName::pool);
   int forked = 0;
   const auto call = [&] {
     for (int k = 0; k < 3; ++k) {
-      Job job(16, 3, 100, 0, nullptr);
-      fusedopt::parallel_ranges(16, 3, &Job::run_range, &job);
-      job.end();
+      Work(16, 3, 100, 0, nullptr).run();
       idle();
       if (k == 1 && forked++ == 0) {
         world().lose_others();
-        after_fork_in_child();
+        for (const auto handler : after_fork_in_child) handler();
         // With workers of its own, as the parent's aren't there.
         const bool refused = world().has_few_threads();
-        Job child(16, 3, 0, refused ? 1 : 3, nullptr);
-        fusedopt::parallel_ranges(16, 3, &Job::run_range, &child);
-        child.end();
+        Work(16, 3, 0, refused ? 1 : 3, nullptr).run();
       }
     }
   };
   world().run(seed, {call, call});
-  fusedopt::the_pool.store(nullptr);
 }
 
 }  // namespace

@@ -11,6 +11,7 @@
 #include <thread>
 #include <vector>
 
+#include "engine/layers.hpp"
 #include "engine/threads.hpp"
 
 namespace {
@@ -77,8 +78,11 @@ bool forks(int count, int jobs) {
 
 int main(int argc, char** argv) {
   const int jobs = argc > 1 ? std::atoi(argv[1]) : 2000;
-  // Callers first, all of which want the pool made.
+  // Callers first, all of which want the pool made; then what chooses, by times.
+  fusedopt::choose_layer(fusedopt::LayerName::pool);
+  if (!callers(4, jobs)) return std::puts("a job that isn't done"), 1;
+  fusedopt::choose_layer(fusedopt::LayerName::automatic);
   if (!callers(4, jobs)) return std::puts("a job that isn't done"), 1;
   if (can_fork && !forks(20, jobs)) return std::puts("a child that failed"), 1;
-  std::printf("%d jobs\n", 5 * jobs);
+  std::printf("%d jobs\n", 9 * jobs);
 }

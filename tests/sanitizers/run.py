@@ -29,6 +29,7 @@ NOT_HERE = {
     "address": {
         "tests/test_machine_code.py": "looks at optimized code",
         "tests/test_pool_orders.py": "compiles a program of its own",
+        "tests/test_automatic.py": "compiles a program of its own",
         "tests/test_guard_pages.py::test_a_guard_is_one": "segmentation faults, on purpose",
         "tests/test_hostile_files.py": "limits the address space, of which shadows take most",
         "tests/test_soak.py": "counts memory, and the sanitizer keeps what was freed",
@@ -112,9 +113,9 @@ def run_pool(folder: Path) -> bool:
     program = folder / "pool_stress"
     sources = [
         HERE / "pool_stress.cpp",
-        *(ROOT / f"csrc/engine/{n}.cpp" for n in ("pool", "threads")),
+        *(ROOT / f"csrc/engine/{n}.cpp" for n in ("layers", "openmp", "pool", "threads")),
     ]
-    options = ["-std=c++20", "-O1", "-g1", "-fsanitize=thread", "-pthread", "-DFUSEDOPT_THREADS"]
+    options = ["-std=c++20", "-O1", "-g1", "-fsanitize=thread", "-pthread", "-DFUSEDOPT_POOL"]
     compiler = os.environ.get("CXX", "g++")
     command = [compiler, *options, f"-I{ROOT / 'csrc'}", *map(str, sources), "-o", str(program)]
     subprocess.run(command, check=True)

@@ -1,0 +1,30 @@
+// fusedopt._openmp: all that needs a runtime of OpenMP. See engine/openmp.hpp, which loads it.
+#include <Python.h>
+#include <omp.h>
+
+#include "engine/openmp_region.hpp"
+
+namespace {
+
+void run(void (*body)(void*, int), void* context) {
+  // Of whatever size the team is: to ask for a smaller one ends its other threads, and whoever uses
+  // the same runtime waits for new ones.
+#pragma omp parallel
+  body(context, omp_get_thread_num());
+}
+
+bool inside() { return omp_in_parallel() != 0; }
+
+constexpr const char* doc =
+    "A parallel region of OpenMP, for the threading layer 'openmp'. There is nothing to call.";
+
+PyModuleDef definition = {
+    PyModuleDef_HEAD_INIT, "_openmp", doc, 0, nullptr, nullptr, nullptr, nullptr, nullptr};
+
+}  // namespace
+
+extern "C" __attribute__((visibility("default")))
+const fusedopt::OpenMPRegion fusedopt_openmp_region;
+const fusedopt::OpenMPRegion fusedopt_openmp_region = {&run, &omp_get_max_threads, &inside};
+
+PyMODINIT_FUNC PyInit__openmp() { return PyModule_Create(&definition); }

@@ -1,0 +1,146 @@
+#include "engine/openmp.hpp"
+
+#include <algorithm>
+#include <atomic>
+
+#ifdef FUSEDOPT_OPENMP
+#include <dlfcn.h>
+#include <pthread.h>
+
+#include <cstdlib>
+#include <fstream>
+#include <iterator>
+#endif
+
+namespace fusedopt {
+namespace openmp {
+namespace {
+
+std::atomic<const OpenMPRegion*> the_region{nullptr};
+
+#ifdef FUSEDOPT_OPENMP
+
+std::string file_of(const void* symbol) {
+  Dl_info info;
+  return dladdr(symbol, &info) != 0 && info.dli_fname ? info.dli_fname : "";
+}
+
+// Beside the library that this is in.
+std::string module_file() {
+  const std::string own = file_of(&the_region);
+  return own.substr(0, own.rfind('/') + 1) + FUSEDOPT_OPENMP;
+}
+
+// Whether something in this process uses the very runtime that the module would bring.
+bool runtime_is_loaded() {
+#ifdef FUSEDOPT_OPENMP_RUNTIME
+  const std::string file = FUSEDOPT_OPENMP_RUNTIME;
+#else
+  const std::string file = module_file();  // others can't be known to be the same
+#endif
+  void* const handle = dlopen(file.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  if (handle) dlclose(handle);
+  return handle != nullptr;
+}
+
+// Whether this process is a copy of another one, and not a program that was started since.
+bool is_fork() {
+#ifdef __linux__
+  // PF_FORKNOEXEC, among the flags: the 7th field behind the name, which may have spaces in it.
+  std::ifstream file("/proc/self/stat");
+  const std::string stat{std::istreambuf_iterator<char>(file), {}};
+  std::size_t at = stat.rfind(')');
+  for (int k = 0; k < 7 && at != std::string::npos; ++k) at = stat.find(' ', at + 1);
+  return at == std::string::npos || (std::strtoul(&stat[at], nullptr, 10) & 0x40) != 0;
+#else
+  return fork_count() > 0;
+#endif
+}
+
+std::string load() {
+  void* const module = dlopen(module_file().c_str(), RTLD_NOW | RTLD_LOCAL);
+  const void* const region = module ? dlsym(module, openmp_region_name) : nullptr;
+  if (!region) return dlerror();
+  the_region = static_cast<const OpenMPRegion*>(region);
+  return {};
+}
+
+// In a child, the threads of the parent's teams are missing; GCC's runtime waits for them for ever.
+[[maybe_unused]] const int drop_region =
+    pthread_atfork(nullptr, nullptr, [] { the_region = nullptr; });
+
+#endif
+
+}  // namespace
+
+const OpenMPRegion* loaded() { return the_region.load(std::memory_order_acquire); }
+
+#ifdef FUSEDOPT_OPENMP
+
+const bool is_built = true;
+
+std::string obstacle(Bring bring) {
+  if (loaded()) return {};
+  if (runtime_is_loaded()) {
+    if (is_fork()) return "this process is a fork: threads of OpenMP stayed behind in its parent";
+  } else if (bring == Bring::nothing) {
+    return "no library in this process has brought its runtime";
+  }
+  return load();
+}
+
+bool is_at_hand() {
+  if (loaded()) return true;
+  static std::atomic<unsigned> asked{0};
+  static std::atomic<bool> never{false};
+  // To look takes a microsecond.
+  if (never || asked++ % 16 != 0 || !runtime_is_loaded()) return false;
+  never = !obstacle(Bring::nothing).empty();
+  return !never;
+}
+
+std::string runtime_file() {
+  const OpenMPRegion* const region = loaded();
+  return region ? file_of(reinterpret_cast<const void*>(region->team)) : "";
+}
+
+#else
+
+const bool is_built = false;
+
+std::string obstacle(Bring) { return "this build has none"; }
+bool is_at_hand() { return false; }
+std::string runtime_file() { return {}; }
+
+#endif
+
+}  // namespace openmp
+
+bool OpenMP::run(const Job& job, int threads, Pace& pace) noexcept {
+  const OpenMPRegion* const region = openmp::loaded();
+  const int most = region ? std::min(threads, region->team()) : 1;
+  const int team = ranges_.grow(static_cast<int>(std::min<std::int64_t>(most, job.count)));
+  if (team < 2) return job.run(0, job.count), false;
+  pace.expect(job.count / team);
+  ranges_.share(job.count, team);
+  struct Shared {
+    const Job& job;
+    ChunkRanges& ranges;
+    int team;
+    Pace& pace;
+  } shared{job, ranges_, team, pace};
+  region->run(
+      [](void* context, int self) {
+        const Shared& s = *static_cast<Shared*>(context);
+        const auto nothing = [] {};
+        if (self == 0) {
+          s.ranges.take(0, s.team, nothing, [&](std::int64_t k) { s.pace.run(s.job, k); });
+        } else if (self < s.team) {
+          s.ranges.take(self, s.team, nothing, [&](std::int64_t k) { s.job.run(k, k + 1); });
+        }
+      },
+      &shared);
+  return true;
+}
+
+}  // namespace fusedopt

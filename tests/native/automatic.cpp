@@ -1,0 +1,80 @@
+// How the automatic threading layer decides, in companies that are made up: what a job takes on
+// each layer, in times of what it takes on one thread that is alone. Prints for each company which
+// share of the jobs went to the pool, to OpenMP and to neither, and what a job took in the mean.
+#include "engine/automatic.hpp"
+
+#include <cstdio>
+#include <functional>
+#include <random>
+
+namespace {
+
+using fusedopt::LayerName;
+
+struct Company {
+  const char* name;
+  // Of the k-th of so many jobs, with a number from 0 to 1 for chance.
+  std::function<double(int k, double chance)> pool, openmp, serial;
+  bool has_pool = true, has_openmp = true;
+};
+
+double one(int, double) { return 1; }
+auto always(double time) {
+  return [time](int, double) { return time; };
+}
+// Mostly one time, and in one of so many jobs another.
+auto mostly(double time, int seldom, double other) {
+  return [=](int, double chance) { return chance * seldom < 1 ? other : time; };
+}
+// Between the two.
+auto from_to(double least, double most) {
+  return [=](int, double chance) { return least + chance * (most - least); };
+}
+
+constexpr int jobs = 20'000;
+auto first_half(double time, double then) {
+  return [=](int k, double) { return k < jobs / 2 ? time : then; };
+}
+
+void run(const Company& company) {
+  fusedopt::Automatic automatic;
+  std::minstd_rand random(1);
+  std::uniform_real_distribution<double> chance(0, 1);
+  double total = 0;
+  int counts[4] = {};
+  for (int k = 0; k < jobs; ++k) {
+    const auto has_openmp = [&] { return company.has_openmp; };
+    const LayerName layer = automatic.next(company.has_pool, has_openmp);
+    const auto& time = layer == LayerName::pool     ? company.pool
+                       : layer == LayerName::openmp ? company.openmp
+                                                    : company.serial;
+    const double took = time(k, chance(random));
+    automatic.saw(layer, took);
+    total += took;
+    ++counts[static_cast<int>(layer)];
+  }
+  const auto share = [&](LayerName layer) { return 1.0 * counts[static_cast<int>(layer)] / jobs; };
+  std::printf("%s: %.4f %.4f %.4f %.4f\n", company.name, share(LayerName::pool),
+              share(LayerName::openmp), share(LayerName::serial), total / jobs);
+}
+
+}  // namespace
+
+int main() {
+  const Company companies[] = {
+      {"alone", from_to(0.5, 0.7), always(0.55), one},
+      {"alone with hiccups", mostly(0.6, 300, 40), always(0.55), one, true, false},
+      {"torch", from_to(0.95, 1.2), from_to(0.4, 0.7), one},
+      {"torch, where the pool helps a little", from_to(0.7, 1.1), from_to(0.4, 0.6), one},
+      {"BLAS", from_to(0.97, 1.05), always(170), one},
+      {"BLAS that pauses", mostly(1.02, 4, 0.6), mostly(170, 4, 0.6), one},
+      {"busy cores", mostly(1.1, 50, 8), mostly(0.6, 50, 100), mostly(1, 50, 4)},
+      {"its core is shared", from_to(1.1, 1.3), always(1.7), always(1.6)},
+      {"torch, then alone", first_half(1.02, 0.55), first_half(0.5, 5), one},
+      {"alone, then BLAS", first_half(0.55, 1.02), first_half(0.5, 170), one},
+      {"no runtime", from_to(0.97, 1.05), always(0.5), one, true, false},
+      {"no pool", one, always(0.5), one, false},
+      {"no pool, BLAS", one, always(170), one, false},
+  };
+  for (const Company& company : companies) run(company);
+}
