@@ -26,6 +26,7 @@ def test_module() -> None:
     command = [sys.executable, "-m", "fusedopt", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "bench" in done.stdout
+    assert "company" in done.stdout
     assert "info" in done.stdout
 
 
@@ -92,3 +93,43 @@ def test_bench(
     assert "naive NumPy, fresh" in printed
     assert "skipped: thinc: not there; pip install 'fusedopt[peers]' brings it" in printed
     assert "goals reached" in printed
+
+
+def test_company(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Each company with one small array, and a small network."""
+    pytest.importorskip("torch", reason="torch: in extra 'peers'")
+    from fusedopt._bench import company
+
+    for name, value in {
+        "WORKLOADS": ("4e4",),
+        "NETWORKS": (85_000,),
+        "SECONDS": {True: 0.0},
+        "_REST": 0.0,
+        "_BLOCK": 0.001,
+    }.items():
+        monkeypatch.setattr(company, name, value)
+    chosen = fusedopt.get_threading_layer()
+    assert main(["company", "--quick"]) == 0
+    assert fusedopt.get_threading_layer() == chosen
+    printed = capsys.readouterr().out
+    for name in (*company.COMPANIES, "training", *company.sides()):
+        assert name in printed
+    rows = [line.split() for line in printed.splitlines() if line.split()[:1] == ["4e4"]]
+    assert len(rows) == 4
+    for row in rows:
+        ratios = [float(number.strip("()")) for number in row[3:]]
+        assert len(ratios) == 2 * len(company.sides())
+        assert all(0 < ratio < 10_000 for ratio in ratios)
+
+
+def test_company_without_torch() -> None:
+    code = """
+import sys
+sys.modules["torch"] = None
+from fusedopt.__main__ import main
+sys.exit(main(["company", "--quick"]))
+"""
+    done = run_python(code)
+    assert done.returncode == 1
+    assert "pip install 'fusedopt[peers]' brings it" in done.stderr
+    assert "Traceback" not in done.stderr

@@ -292,28 +292,36 @@ child(call)
 
 @needs_openmp
 @needs_linux
-def test_without_its_runtime(tmp_path: Path) -> None:
-    """Where the file isn't there, by name it's an error that says so; auto never asks."""
-    package = Path(fusedopt.__file__).parent
+@pytest.mark.parametrize("content", [None, b"not a library"])
+def test_without_its_module(tmp_path: Path, content: bytes | None) -> None:
+    """By name it's an error that says so; auto does without, also where a runtime is at hand."""
     copy = tmp_path / "fusedopt"
-    shutil.copytree(package, copy)
+    shutil.copytree(Path(fusedopt.__file__).parent, copy)
     (module,) = copy.glob("_openmp*")
     module.unlink()
+    if content:
+        module.write_bytes(content)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1])"
+        "import sys; sys.path.insert(0, sys.argv[1]); import ctypes; ctypes.CDLL('libgomp.so.1')"
         + STEP
         + """
 try:
     fusedopt.set_threading_layer("openmp")
 except RuntimeError as error:
     print(error)
-print(active(), step())
+product = np.ones((300, 300))
+seen = set()
+for _ in range(200):
+    product @ product
+    seen.add(active())
+    assert step()
+print("openmp" in seen)
 """
     )
     first, second = output_of(code, str(tmp_path), FUSEDOPT_THREADING_LAYER="").splitlines()
     assert first.startswith(f"threading layer 'openmp': {copy}/_openmp")
-    assert first.endswith("cannot open shared object file: No such file or directory")
-    assert second == f"{'pool' if HAS_POOL else 'serial'} True"
+    assert first.endswith("file too short" if content else "No such file or directory")
+    assert second == "False"
 
 
 def test_threadpoolctl() -> None:

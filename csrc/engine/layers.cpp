@@ -80,19 +80,30 @@ Layer& layer_of(Layers& all, LayerName name) {
 // What one thread has seen of them.
 struct Experience {
   Automatic automatic;
+  RangeTask task = nullptr;  // of the last job
   Clock::duration of_chunk{};
+  std::uint64_t forks = fork_count();
 
   void add(LayerName layer, const Job& job, bool shared, const Pace& pace, Clock::duration whole) {
     const ScopedFloatMode own_flags(false);  // what is reckoned here leaves none behind
     // Where the thread did next to nothing itself, its pace is the last that was seen.
-    of_chunk = pace.of_chunk().value_or(of_chunk);
+    of_chunk = pace.of_chunk().value_or(job.task == task ? of_chunk : Clock::duration{});
+    task = job.task;
     const auto on_one_thread = static_cast<double>(job.count * of_chunk.count());
     const bool known = on_one_thread > 0 && (shared || layer == LayerName::serial);
-    automatic.saw(layer,
-                  known ? static_cast<double>(whole.count()) / on_one_thread : automatic.alone());
+    const double time =
+        known ? static_cast<double>(whole.count()) / on_one_thread : automatic.alone();
+    const auto jobs = std::chrono::milliseconds(1) / (whole + std::chrono::nanoseconds(1));
+    automatic.saw(layer, time, static_cast<int>(std::clamp<std::int64_t>(jobs, 1, 4)));
   }
 };
-thread_local Experience experience;
+
+// The calling thread's. The child of a fork begins anew: it can't have all that its parent has.
+Experience& experience() {
+  thread_local Experience own;
+  if (own.forks != fork_count()) own = {};
+  return own;
+}
 
 // Whether this thread is one of a team of somebody else's, in which each has work of its own.
 bool is_inside_a_region() {
@@ -108,7 +119,7 @@ void run(Layers& all, Job job, int threads) {
   const bool shared = layer_of(all, layer).run(job, threads, pace);
   all.last_end = Clock::now();
   if (chosen_layer() == LayerName::automatic) {
-    experience.add(layer, job, shared, pace, all.last_end - begin);
+    experience().add(layer, job, shared, pace, all.last_end - begin);
   }
 }
 
@@ -131,11 +142,11 @@ std::string choose_layer(LayerName name) {
   return obstacle;
 }
 
-LayerName layer_in_effect() {
+LayerName layer_in_effect() noexcept {
   if (is_inside_a_region()) return LayerName::serial;
   switch (const LayerName name = chosen_layer()) {
     case LayerName::automatic:
-      return experience.automatic.next(has_pool, openmp::is_at_hand);
+      return experience().automatic.next(has_pool, openmp::is_at_hand);
     case LayerName::openmp:
       if (!openmp::loaded()) break;  // in the child of a fork
       [[fallthrough]];

@@ -19,6 +19,6 @@ LayerName chosen_layer();
 // Returns why this one can't be had; or nothing, where it is now the chosen one.
 std::string choose_layer(LayerName name);
 // What the calling thread's next job goes to; automatic stands for one of the others.
-LayerName layer_in_effect();
+LayerName layer_in_effect() noexcept;
 
 }  // namespace fusedopt

@@ -5,11 +5,13 @@
 
 #ifdef FUSEDOPT_OPENMP
 #include <dlfcn.h>
+#include <link.h>
 #include <pthread.h>
 
 #include <cstdlib>
 #include <fstream>
 #include <iterator>
+#include <new>
 #endif
 
 namespace fusedopt {
@@ -31,17 +33,32 @@ std::string module_file() {
   return own.substr(0, own.rfind('/') + 1) + FUSEDOPT_OPENMP;
 }
 
-// Whether something in this process uses the very runtime that the module would bring.
+// Whether something in this process uses the very runtime that the module would bring. Where the
+// runtime's name doesn't say so, only the module itself is known to.
 bool runtime_is_loaded() {
 #ifdef FUSEDOPT_OPENMP_RUNTIME
   const std::string file = FUSEDOPT_OPENMP_RUNTIME;
 #else
-  const std::string file = module_file();  // others can't be known to be the same
+  const std::string file = module_file();
 #endif
   void* const handle = dlopen(file.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   if (handle) dlclose(handle);
   return handle != nullptr;
 }
+
+#ifdef FUSEDOPT_OPENMP_RUNTIME
+// How many libraries this process has loaded, now or before.
+unsigned long long libraries() {
+  unsigned long long count = 0;
+  dl_iterate_phdr(
+      [](dl_phdr_info* info, std::size_t, void* result) {
+        *static_cast<unsigned long long*>(result) = info->dlpi_adds;
+        return 1;  // each knows
+      },
+      &count);
+  return count;
+}
+#endif
 
 // Whether this process is a copy of another one, and not a program that was started since.
 bool is_fork() {
@@ -89,14 +106,20 @@ std::string obstacle(Bring bring) {
   return load();
 }
 
-bool is_at_hand() {
+bool is_at_hand() noexcept {
   if (loaded()) return true;
-  static std::atomic<unsigned> asked{0};
-  static std::atomic<bool> never{false};
-  // To look takes a microsecond.
-  if (never || asked++ % 16 != 0 || !runtime_is_loaded()) return false;
-  never = !obstacle(Bring::nothing).empty();
-  return !never;
+#ifdef FUSEDOPT_OPENMP_RUNTIME
+  // To look takes the time of many chunks, and is in vain where no library was loaded since.
+  static std::atomic<unsigned long long> looked_among{0};
+  const unsigned long long now = libraries();
+  if (looked_among.exchange(now) == now) return false;
+  try {
+    if (obstacle(Bring::nothing).empty()) return true;
+  } catch (const std::bad_alloc&) {  // then it can't be had now
+  }
+  looked_among = libraries();  // what was tried in vain may have loaded some
+#endif
+  return false;
 }
 
 std::string runtime_file() {
@@ -109,7 +132,7 @@ std::string runtime_file() {
 const bool is_built = false;
 
 std::string obstacle(Bring) { return "this build has none"; }
-bool is_at_hand() { return false; }
+bool is_at_hand() noexcept { return false; }
 std::string runtime_file() { return {}; }
 
 #endif

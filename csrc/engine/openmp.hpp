@@ -34,8 +34,8 @@ enum class Bring { nothing, runtime };
 // Loads it, and with it the runtime, if that may be brought; else only where another library has.
 // Returns why it can't be had, or nothing.
 std::string obstacle(Bring bring);
-// Whether it can be had without bringing anything. Soon, not at once, after a library has.
-bool is_at_hand();
+// Whether it can be had without bringing anything; cheap to ask again and again.
+bool is_at_hand() noexcept;
 
 // Where the runtime's file lies; empty where that isn't known.
 std::string runtime_file();

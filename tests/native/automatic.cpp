@@ -16,6 +16,7 @@ struct Company {
   // Of the k-th of so many jobs, with a number from 0 to 1 for chance.
   std::function<double(int k, double chance)> pool, openmp, serial;
   bool has_pool = true, has_openmp = true;
+  int waking = 4;
 };
 
 double one(int, double) { return 1; }
@@ -49,7 +50,7 @@ void run(const Company& company) {
                        : layer == LayerName::openmp ? company.openmp
                                                     : company.serial;
     const double took = time(k, chance(random));
-    automatic.saw(layer, took);
+    automatic.saw(layer, took, company.waking);
     total += took;
     ++counts[static_cast<int>(layer)];
   }
@@ -65,6 +66,7 @@ int main() {
       {"alone", from_to(0.5, 0.7), always(0.55), one},
       {"alone with hiccups", mostly(0.6, 300, 40), always(0.55), one, true, false},
       {"torch", from_to(0.95, 1.2), from_to(0.4, 0.7), one},
+      {"torch, long jobs", from_to(0.95, 1.2), from_to(0.4, 0.7), one, true, true, 1},
       {"torch, where the pool helps a little", from_to(0.7, 1.1), from_to(0.4, 0.6), one},
       {"BLAS", from_to(0.97, 1.05), always(170), one},
       {"BLAS that pauses", mostly(1.02, 4, 0.6), mostly(170, 4, 0.6), one},

@@ -45,13 +45,17 @@ def available_memory() -> int:
     return int(kibibytes.split()[0]) * 1024 if kibibytes else 4 << 30
 
 
+def cores() -> int:
+    """Return how many this process may run on."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
 def describe() -> dict[str, Any]:
     """Return what a reader of figures wants to know."""
     return {
         "processor": processor(),
-        "cores": len(os.sched_getaffinity(0))
-        if hasattr(os, "sched_getaffinity")
-        else os.cpu_count(),
+        "cores": cores(),
         "caches": caches(),
         "memory available": available_memory(),
         "system": f"{platform.system()} {platform.release()}",

@@ -1,0 +1,272 @@
+"""Steps in company: right after other libraries have computed, and beside busy processes."""
+
+from __future__ import annotations
+
+import math
+import random
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from statistics import fmean, median
+from typing import Any
+
+import numpy as np
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table
+
+import fusedopt
+
+from .contest import make_fusedopt
+from .machine import cores
+from .workloads import gradients, weights
+
+#: The layers that are compared with one thread, and a peer.
+SIDES = ("pool", "openmp", "auto", "torch fused")
+WORKLOADS = ("3e4", "1e5", "3e5", "1e6", "1e7", "GPT-2")
+#: How long a cell or a network may take, by whether the report is quick.
+SECONDS = {True: 0.5, False: 8.0}
+#: Between two sides, for threads of the last one to fall asleep.
+_REST = 0.02
+_BLOCK, _FEWEST = 0.05, 8  # seconds of steps in a row, and how many at least
+
+Call = Callable[[], object]
+
+
+@dataclass
+class Cell:
+    """Seconds of a step, in each round: the mean of a block of steps, and its median."""
+
+    company: str
+    workload: str
+    means: dict[str, list[float]] = field(default_factory=dict)
+    medians: dict[str, list[float]] = field(default_factory=dict)
+
+    def add(self, side: str, times: list[float]) -> None:
+        """Add a block."""
+        self.means.setdefault(side, []).append(fmean(times))
+        self.medians.setdefault(side, []).append(median(times))
+
+    def beside_one_thread(self, side: str) -> tuple[float, float]:
+        """Return the ratio to one thread's time in a median round, by means and by medians."""
+        by_mean, by_median = (
+            median(a / b for a, b in zip(times[side], times["serial"], strict=True))
+            for times in (self.means, self.medians)
+        )
+        return by_mean, by_median
+
+
+@contextmanager
+def _alone() -> Iterator[Call]:
+    yield lambda: None
+
+
+@contextmanager
+def _after_torch() -> Iterator[Call]:
+    import torch
+
+    torch.set_num_threads(fusedopt.get_num_threads())
+    a, b = torch.randn(64, 512), torch.randn(512, 512)
+    yield lambda: torch.mm(a, b)
+
+
+@contextmanager
+def _after_numpy() -> Iterator[Call]:
+    a = np.random.default_rng(0).standard_normal((256, 256), np.float32)
+    yield lambda: a @ a
+
+
+@contextmanager
+def _beside_busy_processes() -> Iterator[Call]:
+    command = [sys.executable, "-c", "while True: pass"]
+    others = [subprocess.Popen(command) for _ in range(cores())]
+    time.sleep(0.5)  # until they run
+    try:
+        yield lambda: None
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+COMPANIES = {
+    "alone in a loop": _alone,
+    "after torch": _after_torch,
+    "after NumPy": _after_numpy,
+    "beside busy processes": _beside_busy_processes,
+}
+
+
+def sides() -> list[str]:
+    """Return the layers that this process can have, and the peer."""
+    chosen = fusedopt.get_threading_layer()
+    found = []
+    for side in SIDES:
+        try:
+            if side != "torch fused":
+                fusedopt.set_threading_layer(side)
+        except RuntimeError:
+            continue
+        found.append(side)
+    fusedopt.set_threading_layer(chosen)
+    return found
+
+
+def measure(company: str, workload: str, seconds: float) -> Cell:
+    """Measure all sides in turn, in another order in each round.
+
+    In a thread of its own: what the automatic layer learns there it hasn't learnt elsewhere.
+    """
+    cell = Cell(company, workload)
+    chosen = fusedopt.get_threading_layer()
+    errors: list[BaseException] = []
+
+    def work() -> None:
+        try:
+            with COMPANIES[company]() as before:
+                _run_rounds(cell, before, seconds)
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    fusedopt.set_threading_layer(chosen)
+    if errors:
+        raise errors[0]
+    return cell
+
+
+def _run_rounds(cell: Cell, before: Call, seconds: float) -> None:
+    params, grads = weights(cell.workload, "float32"), gradients(cell.workload, "float32")
+    ours = make_fusedopt("Adam", params, grads).bare_step()
+    steps = dict.fromkeys(("serial", *sides()), ours)
+    steps["torch fused"] = _torch_step(cell.workload)
+    end = time.perf_counter() + seconds
+    order = list(steps)
+    shuffle = random.Random(0).shuffle
+    while time.perf_counter() < end or len(cell.means.get("serial", ())) < 5:
+        shuffle(order)
+        for side in order:
+            if side != "torch fused":
+                fusedopt.set_threading_layer(side)
+            time.sleep(_REST)
+            cell.add(side, _block(steps[side], before))
+
+
+def _torch_step(workload: str) -> Call:
+    from .peers import make_peer
+
+    threads = fusedopt.get_num_threads()
+    params, grads = weights(workload, "float32"), gradients(workload, "float32")
+    return make_peer("torch fused", "Adam", params, grads, threads).bare_step()
+
+
+def _block(step: Call, before: Call) -> list[float]:
+    times: list[float] = []
+    end = time.perf_counter() + _BLOCK
+    while len(times) < _FEWEST or time.perf_counter() < end:
+        before()
+        begin = time.perf_counter()
+        step()
+        times.append(time.perf_counter() - begin)
+    # The first of them found everybody asleep.
+    return times[len(times) // 4 :]
+
+
+#: Parameters of networks with two hidden layers that are trained with torch, about.
+NETWORKS = (85_000, 301_000, 1_100_000, 4_300_000)
+
+
+@dataclass
+class Training:
+    """Seconds in the optimizer's step, in each round of a whole training loop."""
+
+    parameters: int
+    ours: list[float]
+    theirs: list[float]
+
+    def ratio(self) -> float:
+        """Return how many times as long torch's takes, in a median round."""
+        return median(b / a for a, b in zip(self.ours, self.theirs, strict=True))
+
+
+def train(parameters: int, seconds: float) -> Training:
+    """Train two equal networks in turn, one with our Adam and one with torch's, fused."""
+    import torch
+
+    torch.set_num_threads(fusedopt.get_num_threads())
+    torch.manual_seed(0)
+    width = round((math.sqrt(796**2 + 4 * parameters) - 796) / 2)
+    x, y = torch.randn(64, 784), torch.randint(10, (64,))
+
+    def network() -> Any:
+        nn = torch.nn
+        hidden = [nn.Linear(784, width), nn.ReLU(), nn.Linear(width, width), nn.ReLU()]
+        return nn.Sequential(*hidden, nn.Linear(width, 10))
+
+    def side(make_step: Callable[[list[Any]], Call]) -> Callable[[], list[float]]:
+        net = network()
+        params = list(net.parameters())
+        step = make_step(params)
+
+        def run() -> list[float]:
+            times = []
+            for _ in range(25):
+                for p in params:
+                    p.grad = None
+                torch.nn.functional.cross_entropy(net(x), y).backward()
+                begin = time.perf_counter()
+                step()
+                times.append(time.perf_counter() - begin)
+            return times[5:]
+
+        return run
+
+    def ours(params: list[Any]) -> Call:
+        opt = fusedopt.Adam([p.detach().numpy() for p in params])
+        return lambda: opt.step([p.grad.numpy() for p in params])
+
+    def theirs(params: list[Any]) -> Call:
+        step: Call = torch.optim.Adam(params, fused=True).step
+        return step
+
+    sides = (side(ours), side(theirs))
+    times: tuple[list[float], list[float]] = ([], [])
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < 5:
+        for k in (0, 1) if len(times[0]) % 2 else (1, 0):
+            times[k].append(median(sides[k]()))
+    return Training(width**2 + 796 * width + 10, *times)
+
+
+def report(*, quick: bool, console: Console) -> None:
+    """Measure all, and print it as it comes."""
+    threads = fusedopt.get_num_threads()
+    console.print(
+        f"Adam on {threads} threads: what a step takes, in times of what it takes on one of them. "
+        "The mean of all steps, and in brackets that of a typical one."
+    )
+    workloads = [w for w in WORKLOADS if not quick or w not in ("1e7", "GPT-2")]
+    for company in COMPANIES:
+        table = Table(title=company, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+        for name in ("elements", "one thread", *sides()):
+            table.add_column(name, justify="right")
+        for workload in workloads:
+            cell = measure(company, workload, SECONDS[quick])
+            ratios = (cell.beside_one_thread(side) for side in sides())
+            one_thread = f"{median(cell.medians['serial']) * 1e6:,.0f} us"
+            table.add_row(workload, one_thread, *(f"{a:.2f} ({b:.2f})" for a, b in ratios))
+        console.print(table)
+    table = Table(title="training", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for name in ("parameters", "fusedopt", "torch fused", "torch takes"):
+        table.add_column(name, justify="right")
+    for parameters in NETWORKS:
+        run = train(parameters, SECONDS[quick])
+        ours, theirs = (f"{median(times) * 1e6:,.0f} us" for times in (run.ours, run.theirs))
+        table.add_row(f"{run.parameters:,}", ours, theirs, f"{run.ratio():.2f} times as long")
+    console.print(table)
