@@ -17,7 +17,8 @@ ROOT = Path(__file__).parent.parent
 MODULES = [
     m.name
     for m in pkgutil.walk_packages(fusedopt.__path__, "fusedopt.")
-    if not m.name.startswith(("fusedopt._core", "fusedopt._bench"))
+    # The last two for what may not be installed.
+    if not m.name.startswith(("fusedopt._core", "fusedopt._bench", "fusedopt._threadpoolctl"))
 ]
 PUBLIC = [
     *(getattr(fusedopt, name) for name in fusedopt.__all__ if name[0] != "_"),

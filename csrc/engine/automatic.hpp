@@ -48,7 +48,7 @@ class Trial {
     account_ = 0;
   }
 
-  static constexpr double most_saved = 64, most_owing = 4, most_owed = 1000;
+  static constexpr double most_saved = 256, most_owing = 4, most_owed = 1000;
   static constexpr double mild = 16, strictest = 128;
   static constexpr std::int64_t longest_pause = 255;
 
