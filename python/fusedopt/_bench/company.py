@@ -235,12 +235,12 @@ def train(parameters: int, seconds: float) -> Training:
         step: Call = torch.optim.Adam(params, fused=True).step
         return step
 
-    sides = (side(ours), side(theirs))
+    contestants = (side(ours), side(theirs))
     times: tuple[list[float], list[float]] = ([], [])
     end = time.perf_counter() + seconds
     while time.perf_counter() < end or len(times[0]) < 5:
         for k in (0, 1) if len(times[0]) % 2 else (1, 0):
-            times[k].append(median(sides[k]()))
+            times[k].append(median(contestants[k]()))
     return Training(width**2 + 796 * width + 10, *times)
 
 
@@ -252,21 +252,25 @@ def report(*, quick: bool, console: Console) -> None:
         "The mean of all steps, and in brackets that of a typical one."
     )
     workloads = [w for w in WORKLOADS if not quick or w not in ("1e7", "GPT-2")]
+    compared = sides()
     for company in COMPANIES:
-        table = Table(title=company, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-        for name in ("elements", "one thread", *sides()):
-            table.add_column(name, justify="right")
+        table = _table(company, "elements", "one thread", *compared)
         for workload in workloads:
             cell = measure(company, workload, SECONDS[quick])
-            ratios = (cell.beside_one_thread(side) for side in sides())
+            ratios = (cell.beside_one_thread(side) for side in compared)
             one_thread = f"{median(cell.medians['serial']) * 1e6:,.0f} us"
             table.add_row(workload, one_thread, *(f"{a:.2f} ({b:.2f})" for a, b in ratios))
         console.print(table)
-    table = Table(title="training", title_justify="left", title_style="bold", box=SIMPLE_HEAD)
-    for name in ("parameters", "fusedopt", "torch fused", "torch takes"):
-        table.add_column(name, justify="right")
+    table = _table("training", "parameters", "fusedopt", "torch fused", "torch takes")
     for parameters in NETWORKS:
         run = train(parameters, SECONDS[quick])
         ours, theirs = (f"{median(times) * 1e6:,.0f} us" for times in (run.ours, run.theirs))
         table.add_row(f"{run.parameters:,}", ours, theirs, f"{run.ratio():.2f} times as long")
     console.print(table)
+
+
+def _table(title: str, *columns: str) -> Table:
+    table = Table(title=title, title_justify="left", title_style="bold", box=SIMPLE_HEAD)
+    for name in columns:
+        table.add_column(name, justify="right")
+    return table
