@@ -70,6 +70,8 @@ def test_names_that_are_none() -> None:
         fusedopt.set_threading_layer("Pool")
     with pytest.raises(TypeError, match=rf"^layer: expected {names}, got None \(NoneType\)$"):
         fusedopt.set_threading_layer(None)
+    with pytest.raises(ValueError, match="^layer: unknown$"):
+        _core.set_threading_layer("Pool")
 
 
 @pytest.mark.parametrize("name", NAMES)

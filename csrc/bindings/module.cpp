@@ -121,10 +121,10 @@ py::dict rules() {
   return result;
 }
 
-// One of layer_names.
 void set_layer(std::string_view layer) {
-  const auto at = std::ranges::find(layer_names, layer) - layer_names.begin();
-  const std::string obstacle = choose_layer(static_cast<LayerName>(at));
+  const auto at = std::ranges::find(layer_names, layer);
+  if (at == layer_names.end()) throw py::value_error("layer: unknown");
+  const std::string obstacle = choose_layer(static_cast<LayerName>(at - layer_names.begin()));
   if (!obstacle.empty()) {
     throw std::runtime_error("threading layer '" + std::string(layer) + "': " + obstacle);
   }
