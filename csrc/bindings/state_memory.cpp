@@ -3,7 +3,7 @@
 #include <stdexcept>
 
 #include "bindings/gil.hpp"
-#include "engine/threads.hpp"
+#include "engine/forks.hpp"
 
 namespace fusedopt {
 

@@ -7,7 +7,7 @@
 #include <string>
 
 #include "bindings/gil.hpp"
-#include "engine/threads.hpp"
+#include "engine/forks.hpp"
 
 namespace fusedopt {
 

@@ -5,16 +5,12 @@
 
 #include "engine/automatic.hpp"
 #include "engine/float_mode.hpp"
+#include "engine/forks.hpp"
 #include "engine/openmp.hpp"
 #include "engine/sleeper.hpp"
 
 #ifdef FUSEDOPT_POOL
 #include "engine/pool.hpp"
-#endif
-
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#define FUSEDOPT_POSIX 1
 #endif
 
 namespace fusedopt {
@@ -56,12 +52,10 @@ Layers* layers() {
   return existing;
 }
 
-#ifdef FUSEDOPT_POSIX
 // Workers stayed behind in the parent, and what they were doing is half done for ever: the child
 // leaves all of it alone and makes its own.
-[[maybe_unused]] const int drop_layers =
-    pthread_atfork(nullptr, nullptr, [] { the_layers.store(nullptr, std::memory_order_relaxed); });
-#endif
+[[maybe_unused]] const bool drop_layers =
+    in_each_child([] { the_layers.store(nullptr, std::memory_order_relaxed); });
 
 #ifdef FUSEDOPT_POOL
 constexpr bool has_pool = true;

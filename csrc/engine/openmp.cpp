@@ -3,10 +3,11 @@
 #include <algorithm>
 #include <atomic>
 
+#include "engine/forks.hpp"
+
 #ifdef FUSEDOPT_OPENMP
 #include <dlfcn.h>
 #include <link.h>
-#include <pthread.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -83,8 +84,7 @@ std::string load() {
 }
 
 // In a child, the threads of the parent's teams are missing; GCC's runtime waits for them for ever.
-[[maybe_unused]] const int drop_region =
-    pthread_atfork(nullptr, nullptr, [] { the_region = nullptr; });
+[[maybe_unused]] const bool drop_region = in_each_child([] { the_region = nullptr; });
 
 #endif
 

@@ -8,11 +8,6 @@
 #include <optional>
 #include <thread>
 
-#if defined(__unix__) || defined(__APPLE__)
-#include <pthread.h>
-#define FUSEDOPT_POSIX 1
-#endif
-
 #ifdef __linux__
 #include <sched.h>
 
@@ -74,13 +69,6 @@ int default_threads() { return 1; }
 
 std::atomic<int> thread_setting{default_threads()};
 
-std::atomic<std::uint64_t> forks{0};
-
-#ifdef FUSEDOPT_POSIX
-[[maybe_unused]] const int count_forks =
-    pthread_atfork(nullptr, nullptr, [] { forks.fetch_add(1, std::memory_order_relaxed); });
-#endif
-
 }  // namespace
 
 bool has_threads() {
@@ -94,7 +82,5 @@ bool has_threads() {
 int num_threads() { return thread_setting.load(std::memory_order_relaxed); }
 
 void set_num_threads(int count) { thread_setting.store(count, std::memory_order_relaxed); }
-
-std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }
 
 }  // namespace fusedopt

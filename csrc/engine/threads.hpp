@@ -15,9 +15,6 @@ bool has_threads();
 int num_threads();
 void set_num_threads(int count);  // 1 to max_threads
 
-// How many times this process and its ancestors have forked since the library was loaded.
-std::uint64_t fork_count();
-
 using RangeTask = void (*)(const void* context, std::int64_t first, std::int64_t last);
 
 // Splits 0..count into ranges and calls task(context, first, last) for each, on several threads.

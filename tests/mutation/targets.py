@@ -16,6 +16,7 @@ csrc/kernels/arrays.hpp              pipeline stats functional guard_pages
 csrc/kernels/loop.hpp                RULES sizes guard_pages repeated_steps
 csrc/engine/arena.*                  state neighbours native_types equality flat_views ARENA
 csrc/engine/array_scan.*             pipeline stats functional subnormals
+csrc/engine/forks.*                  pool_orders fork layers threads
 csrc/engine/float_mode.hpp           config subnormals pipeline stats
 csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes

@@ -34,6 +34,7 @@ int explored_atfork(void*, void*, void (*child)()) {
 #define pthread_atfork explored_atfork
 #define FUSEDOPT_POOL
 #define FUSEDOPT_THREADS
+#include "engine/forks.cpp"
 #include "engine/layers.cpp"
 #include "engine/openmp.cpp"
 #include "engine/pool.cpp"

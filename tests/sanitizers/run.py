@@ -113,7 +113,7 @@ def run_pool(folder: Path) -> bool:
     program = folder / "pool_stress"
     sources = [
         HERE / "pool_stress.cpp",
-        *(ROOT / f"csrc/engine/{n}.cpp" for n in ("layers", "openmp", "pool", "threads")),
+        *(ROOT / f"csrc/engine/{n}.cpp" for n in ("forks", "layers", "openmp", "pool", "threads")),
     ]
     options = ["-std=c++20", "-O1", "-g1", "-fsanitize=thread", "-pthread", "-DFUSEDOPT_POOL"]
     compiler = os.environ.get("CXX", "g++")
