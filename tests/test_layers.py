@@ -8,6 +8,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -124,6 +126,36 @@ def test_layers_in_turn() -> None:
         actual.step([g])
         expected.step([g])
         assert_same(actual, expected)
+
+
+def test_another_thread_changes_them() -> None:
+    """While steps run; a few optimizers at once, so that some find the layers busy."""
+    fusedopt.set_num_threads(3)
+    done = threading.Event()
+
+    def steps(seed: int) -> None:
+        case = Case("Adam", {"lr": 0.01})
+        p, g = random_arrays(seed, np.float32, [50_000, 50_000])
+        actual, expected = case.make([p]), case.make_reference(copies([p]))
+        for _ in range(100):
+            actual.step([g])
+            expected.step([g])
+        assert_same(actual, expected)
+
+    def change() -> int:
+        for changes, name in enumerate(itertools.cycle(["auto", *BUILT])):
+            fusedopt.set_threading_layer(name)
+            if done.wait(1e-4):
+                return changes
+        raise AssertionError
+
+    with ThreadPoolExecutor() as threads:
+        changing = threads.submit(change)
+        try:
+            list(threads.map(steps, range(3)))
+        finally:
+            done.set()
+        assert changing.result() > 10
 
 
 @needs_linux
