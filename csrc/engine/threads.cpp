@@ -28,10 +28,9 @@ std::optional<int> first_of_list(const char* text) {
   while (true) {
     int number = 0;
     skip_spaces();
-    const auto [rest, error] = std::from_chars(text, end, number);
-    if (error != std::errc() || number < 1) return std::nullopt;
+    text = std::from_chars(text, end, number).ptr;
+    if (number < 1) return std::nullopt;  // nor is it changed by what isn't one, or is too large
     if (!first) first = number;
-    text = rest;
     skip_spaces();
     if (text == end) return first;
     if (*text++ != ',') return std::nullopt;
