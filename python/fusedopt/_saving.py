@@ -89,7 +89,7 @@ def _read(
         raise ValueError("its header is nested too deep") from None
 
 
-def _as_path(path: str | os.PathLike[str]) -> Path:
+def _as_path(path: object) -> Path:
     if not isinstance(path, str | os.PathLike) or isinstance(os.fspath(path), bytes):
         raise TypeError(f"path: expected a str or Path, got {type(path).__name__}")
     if not os.fspath(path):
