@@ -1,3 +1,8 @@
+#!/usr/bin/env -S uv run --script
+
+# /// script
+# dependencies = ["nox>=2025.2"]
+# ///
 """What there is to run, each by one command: ``nox -s NAME``, and ``nox --list`` for the names.
 
 Further arguments go on: ``nox -s tests -- tests/test_state.py``. Those that take long have a quick
@@ -9,8 +14,8 @@ from __future__ import annotations
 
 import nox
 
-nox.options.sessions = ["lint", "types", "tests"]
-nox.needs_version = ">=2024.4.15"
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "uv|virtualenv"
 
 STRICT = "-Ccmake.define.FUSEDOPT_WERROR=ON"
 PEERS = ".[test,bench,examples,peers]"  # on Linux, torch's CPU build first, or it is gigabytes
@@ -48,21 +53,21 @@ def types(session: nox.Session) -> None:
         session.run("stubtest", "fusedopt._core")
 
 
-@nox.session
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Compare with other libraries, as far as they are installed."""
     install(session, ".[bench]")
     session.run("python", "-m", "fusedopt", "bench", *(session.posargs or ["--quick"]))
 
 
-@nox.session
+@nox.session(default=False)
 def fuzz(session: nox.Session) -> None:
     """Do random things beside the reference, for every instruction set; a number: runs."""
     install(session)
     session.run("python", "tests/fuzz", *(session.posargs or ["1000"]))
 
 
-@nox.session
+@nox.session(default=False)
 def files(session: nox.Session) -> None:
     """Load hostile files; a number: how many at random, besides all that are made by rules."""
     install(session)
@@ -71,7 +76,7 @@ def files(session: nox.Session) -> None:
     session.run("pytest", "-s", "tests/test_hostile_files.py", "tests/test_headers.py")
 
 
-@nox.session
+@nox.session(default=False)
 def guards(session: nox.Session) -> None:
     """Run every kernel between pages that nobody may touch: all sizes, sides and distances."""
     install(session)
@@ -79,7 +84,7 @@ def guards(session: nox.Session) -> None:
     session.run("pytest", "-s", "tests/test_guard_pages.py", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def sanitizers(session: nox.Session) -> None:
     """Run the suite under AddressSanitizer and UBSan, its threads under ThreadSanitizer."""
     install(session)
@@ -87,7 +92,7 @@ def sanitizers(session: nox.Session) -> None:
     session.run("python", "tests/sanitizers/run.py", "thread", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def stress(session: nox.Session) -> None:
     """Exit, fork and send signals at every entry point, fifty times each."""
     install(session)
@@ -98,30 +103,34 @@ def stress(session: nox.Session) -> None:
     )
 
 
-@nox.session
+@nox.session(default=False)
 def mutants(session: nox.Session) -> None:
     """Make one thing wrong at a time: does a test fail? Hours; with --quick minutes."""
     session.install("cmake", "ninja", "pybind11>=3,<4", "numpy", ".[test]")
     session.run("python", "tests/mutation/run.py", *session.posargs)
 
 
-@nox.session
+@nox.session(default=False)
 def machines(session: nox.Session) -> None:
     """Find the same bits on other machines, emulated: old-x86, haswell, aarch64, s390x."""
     install(session)
     session.run("python", "tests/foreign/run.py", *(session.posargs or ["all"]))
 
 
-@nox.session
+@nox.session(default=False)
 def soak(session: nox.Session) -> None:
     """Do everything at once for ten minutes: nothing may grow."""
     install(session)
     session.run("python", "tests/soak.py", *(session.posargs or ["--minutes", "10"]))
 
 
-@nox.session(name="error-growth")
+@nox.session(name="error-growth", default=False)
 def error_growth(session: nox.Session) -> None:
     """Compare a million steps of each rule with exact arithmetic, and torch's if it is there."""
     install(session, ".[bench]")
     session.install("mpmath")
     session.run("python", "bench/error_growth.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()
