@@ -38,7 +38,7 @@ csrc/bindings/gil.hpp                reading_gradients functional threads exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input native_half ema schedules turns threads
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
-csrc/bindings/module.cpp             config threads subnormals NATIVE MODULE
+csrc/bindings/module.cpp              config layers threads subnormals NATIVE MODULE
 csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views stats ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
