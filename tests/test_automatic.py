@@ -1,10 +1,13 @@
 """Contract: the automatic threading layer costs next to nothing, and finds the layer that helps.
 
 tests/native/automatic.cpp runs its decisions in companies that are made up; the last test is real.
+The rule stands once more here, as a reference for random ones.
 """
 
 import os
+import random
 import subprocess
+from pathlib import Path
 from typing import NamedTuple
 
 import pytest
@@ -24,10 +27,14 @@ class Outcome(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def outcomes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Outcome]:
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if COMPILER is None:
         pytest.skip("needs a C++ compiler")
-    program = built("automatic", tmp_path_factory.mktemp("native"))
+    return built("automatic", tmp_path_factory.mktemp("native"))
+
+
+@pytest.fixture(scope="module")
+def outcomes(program: Path) -> dict[str, Outcome]:
     lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout
     companies = (line.split(": ") for line in lines.splitlines())
     return {name: Outcome(*map(float, numbers.split())) for name, numbers in companies}
@@ -61,6 +68,87 @@ def test_companies(outcomes: dict[str, Outcome], company: str) -> None:
     assert getattr(outcome, layer) >= share
     assert outcome.time <= longest
     assert outcome.pool + outcome.openmp + outcome.serial == pytest.approx(1, abs=2e-4)
+
+
+class Trial:
+    """What has been seen of a layer."""
+
+    def __init__(self) -> None:
+        self.recently = 0.0
+        self.account = 8.0
+        self.in_vain = self.pause = self.last_pause = 0
+        self.strictness = 16
+
+    def saw(self, time: float, enough: float, alone: float, patience: int) -> None:
+        self.recently = self.recently + (time - self.recently) / 4 if self.recently else time
+        self.account = min(self.account + alone - time, 256)
+        if self.account == 256:
+            self.strictness = 16
+        if time < enough:
+            self.in_vain = self.last_pause = 0
+        else:
+            self.in_vain += 1
+            if self.in_vain >= patience:
+                self.pause = self.last_pause = min(2 * self.last_pause + 1, 255)
+        if self.pause or self.account < -4:
+            self.in_vain = 0
+            if self.account < 0:
+                self.pause += int(self.strictness * min(-self.account, 1000))
+                self.strictness = min(2 * self.strictness, 128)
+                self.account = 0.0
+
+
+class Automatic:
+    """Which layer a job goes to."""
+
+    def __init__(self) -> None:
+        self.pool, self.openmp = Trial(), Trial()
+        self.alone = 1.0
+
+    def job(self, times: dict[str, float], has: dict[str, bool], waking: int) -> str:
+        helps = 0.9 * self.alone
+        if has["pool"] and not self.pool.pause:
+            other = self.openmp.recently
+            enough = min(helps, 1.1 * other) if other else helps
+            self.pool.saw(times["pool"], enough, self.alone, waking)
+            return "pool"
+        self.pool.pause = max(self.pool.pause - 1, 0)
+        if has["openmp"] and not self.openmp.pause:
+            self.openmp.saw(times["openmp"], helps, self.alone, waking)
+            return "openmp"
+        self.openmp.pause = max(self.openmp.pause - 1, 0)
+        self.alone += (min(2.0, times["serial"]) - self.alone) / 4
+        return "serial"
+
+
+#: What jobs may take; each company has some of them.
+TIMES = (0.4, 0.5, 0.625, 0.9, 0.95, 1, 1, 1.0625, 1.25, 3, 5, 17, 60, 300, 1500)
+
+
+def test_random_companies(program: Path) -> None:
+    """Decides as the rule says, whatever jobs take; companies change now and then."""
+    chosen = set()
+    for seed in range(40):
+        choose = random.Random(seed)
+        expected, lines, company = Automatic(), [], {}
+        layers = []
+        for k in range(4000):
+            if k % 500 == 0:
+                company = {name: choose.choices(TIMES, k=3) for name in ("pool", "openmp")}
+                company["serial"] = [1] if choose.random() < 0.6 else choose.choices(TIMES, k=3)
+                has = {name: choose.random() < 0.8 for name in ("pool", "openmp")}
+                waking = choose.randint(1, 4)
+            times = {name: float(choose.choice(among)) for name, among in company.items()}
+            layers.append((expected.job(times, has, waking), expected.alone))
+            numbers = (*times.values(), int(has["pool"]), int(has["openmp"]), waking)
+            lines.append(" ".join(map(str, numbers)))
+        done = subprocess.run(
+            [program, "jobs"], input="\n".join(lines), check=True, capture_output=True, text=True
+        )
+        decided = [line.split() for line in done.stdout.splitlines()]
+        assert [(name, float(alone)) for name, alone in decided] == layers
+        chosen |= {name for name, _ in layers}
+    assert chosen == {"pool", "openmp", "serial"}
 
 
 @pytest.mark.timed

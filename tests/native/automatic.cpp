@@ -1,9 +1,14 @@
 // How the automatic threading layer decides, in companies that are made up: what a job takes on
 // each layer, in times of what it takes on one thread that is alone. Prints for each company which
 // share of the jobs went to the pool, to OpenMP and to neither, and what a job took in the mean.
+//
+// "automatic jobs" reads a company from its input, job by job: what it takes on the pool, OpenMP
+// and neither, whether the first two are there, and in how many jobs threads wake up. Prints for
+// each the layer that it went to.
 #include "engine/automatic.hpp"
 
 #include <cstdio>
+#include <cstring>
 #include <functional>
 #include <random>
 
@@ -59,9 +64,25 @@ void run(const Company& company) {
               share(LayerName::openmp), share(LayerName::serial), total / jobs);
 }
 
+void run_jobs() {
+  fusedopt::Automatic automatic;
+  double pool, openmp, serial;
+  int has_pool, has_openmp, waking;
+  while (std::scanf("%lf %lf %lf %d %d %d", &pool, &openmp, &serial, &has_pool, &has_openmp,
+                    &waking) == 6) {
+    const LayerName layer = automatic.next(has_pool != 0, [&] { return has_openmp != 0; });
+    const double time = layer == LayerName::pool     ? pool
+                        : layer == LayerName::openmp ? openmp
+                                                     : serial;
+    automatic.saw(layer, time, waking);
+    std::printf("%s %.17g\n", to_string(layer), automatic.alone());
+  }
+}
+
 }  // namespace
 
-int main() {
+int main(int count, char** arguments) {
+  if (count > 1 && std::strcmp(arguments[1], "jobs") == 0) return run_jobs(), 0;
   const Company companies[] = {
       {"alone", from_to(0.5, 0.7), always(0.55), one},
       {"alone with hiccups", mostly(0.6, 300, 40), always(0.55), one, true, false},
