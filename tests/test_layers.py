@@ -59,6 +59,7 @@ def test_set_and_get(name: str) -> None:
         fusedopt.set_threading_layer(name)
         assert fusedopt.get_threading_layer() == name
         assert active() == name if name != "auto" else active() in BUILT
+        assert fusedopt.show_config(mode="dict")["threading layers"]["fallback"] is None
     else:
         before = fusedopt.get_threading_layer()
         with pytest.raises(RuntimeError, match=f"^threading layer '{name}': this build has none$"):
