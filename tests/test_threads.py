@@ -476,6 +476,21 @@ print("done")
         assert output_of(code) == "done"
 
 
+def test_as_many_threads_as_there_may_be() -> None:
+    code = """
+import numpy as np, fusedopt
+from fusedopt import _core
+fusedopt.set_num_threads(1024)
+_core.set_grid(chunk=1, serial_below=0)
+p, g = np.zeros(3000), np.arange(3000.0)
+opt = fusedopt.SGD([p], lr=1)
+for _ in range(20):
+    opt.step([g])
+print(np.array_equal(p, -20 * g))
+"""
+    assert output_of(code, **ON_THE_POOL) == "True"
+
+
 def test_few_chunks_for_many_threads() -> None:
     """More threads than chunks, as many, one fewer; and one chunk, which needs no other thread."""
     case = Case("AdamW", {"lr": 0.01})
