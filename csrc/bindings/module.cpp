@@ -121,10 +121,11 @@ py::dict rules() {
   return result;
 }
 
-void set_layer(std::string_view layer) {
+void set_layer(std::string_view layer, bool even_if_stayed_behind) {
   const auto at = std::ranges::find(layer_names, layer);
   if (at == layer_names.end()) throw py::value_error("layer: unknown");
-  const std::string obstacle = choose_layer(static_cast<LayerName>(at - layer_names.begin()));
+  const auto name = static_cast<LayerName>(at - layer_names.begin());
+  const std::string obstacle = choose_layer(name, even_if_stayed_behind);
   if (!obstacle.empty()) {
     throw std::runtime_error("threading layer '" + std::string(layer) + "': " + obstacle);
   }
@@ -140,8 +141,8 @@ py::dict threading_layers() {
   layers["chosen"] = to_string(chosen_layer());
   layers["active"] = to_string(layer_in_effect());
   layers["runtime"] = runtime.empty() ? py::object(py::none()) : py::str(runtime);
-  layers["fallback"] = fell_back ? py::str("openmp: " + openmp::obstacle(openmp::Bring::nothing))
-                                 : py::object(py::none());
+  layers["fallback"] =
+      fell_back ? py::str("openmp: " + std::string(openmp::in_a_fork)) : py::object(py::none());
   return layers;
 }
 
@@ -305,7 +306,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("get_num_threads", &num_threads);
   module.def("set_num_threads", &set_threads, py::arg("num_threads"));
   module.def("get_threading_layer", [] { return to_string(chosen_layer()); });
-  module.def("set_threading_layer", &set_layer, py::arg("layer"));
+  module.def("set_threading_layer", &set_layer, py::arg("layer"), py::kw_only(),
+             py::arg("even_if_stayed_behind") = false);
   module.def(
       "set_flush_denormal",
       [](bool mode) {

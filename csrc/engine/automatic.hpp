@@ -21,8 +21,8 @@ class Trial {
   // It was its turn, but for the pause.
   void pass() { pause_ = std::max(pause_ - 1, std::int64_t(0)); }
 
-  // A job took so long, where less than `enough` would have helped; on one thread `alone`. In so
-  // many jobs its threads are awake.
+  // A job took so long, where less than `enough` would have helped; on one thread `alone`. Its
+  // threads may take so many jobs to wake up.
   void saw(double time, double enough, double alone, int patience) {
     recently_ = recently_ == 0 ? time : recently_ + (time - recently_) / 4;
     account_ = std::min(account_ + alone - time, most_saved);
@@ -68,16 +68,16 @@ class Automatic {
   }
 
   // A job went to this layer. It took so long from begin to end, in times of what it takes on a
-  // thread that has its core for itself. In so many jobs threads wake up.
-  void saw(LayerName layer, double time, int waking) {
+  // thread that has its core for itself. Threads may take so many jobs to wake up.
+  void saw(LayerName layer, double time, int patience) {
     const double helps = 0.9 * alone_;
     if (layer == LayerName::pool) {
       // Nor does it help where OpenMP's takes clearly less.
       const double other = openmp_.recently() > 0 ? 1.1 * openmp_.recently() : helps;
-      return pool_.saw(time, std::min(helps, other), alone_, waking);
+      return pool_.saw(time, std::min(helps, other), alone_, patience);
     }
     pool_.pass();
-    if (layer == LayerName::openmp) return openmp_.saw(time, helps, alone_, waking);
+    if (layer == LayerName::openmp) return openmp_.saw(time, helps, alone_, patience);
     openmp_.pass();
     // An outlier says nothing of other jobs.
     alone_ += (std::min(2.0, time) - alone_) / 4;

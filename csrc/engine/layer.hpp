@@ -62,7 +62,8 @@ class Layer {
   virtual bool run(const Job& job, int threads, Pace& pace) noexcept = 0;
 
  protected:
-  ~Layer() = default;  // none is destroyed: helpers may still look at it while the process ends
+  // None is destroyed that ran a job: helpers may still look at it while the process ends.
+  ~Layer() = default;
 };
 
 }  // namespace fusedopt

@@ -1,7 +1,9 @@
 #include "engine/layers.hpp"
 
+#include <algorithm>
 #include <atomic>
 #include <new>
+#include <optional>
 
 #include "engine/automatic.hpp"
 #include "engine/float_mode.hpp"
@@ -18,20 +20,9 @@ namespace {
 
 std::atomic<LayerName> chosen{LayerName::automatic};
 
-// The calling thread alone.
-class Serial final : public Layer {
- public:
-  bool run(const Job& job, int, Pace& pace) noexcept override {
-    pace.expect(job.count);
-    for (std::int64_t chunk = 0; chunk < job.count; ++chunk) pace.run(job, chunk);
-    return false;
-  }
-};
-
-// One job at a time.
+// Those that share jobs, one at a time.
 struct Layers {
   std::atomic<bool> busy{false};
-  Serial serial;
 #ifdef FUSEDOPT_POOL
   Pool pool;
 #endif
@@ -39,7 +30,7 @@ struct Layers {
   Clock::time_point last_end{};
 };
 
-// Made when first needed, and never destroyed.
+// Made when first needed, and once they are here, never destroyed.
 std::atomic<Layers*> the_layers{nullptr};
 
 // nullptr where there is no memory for them.
@@ -59,17 +50,16 @@ Layers* layers() {
 
 #ifdef FUSEDOPT_POOL
 constexpr bool has_pool = true;
-Layer& pool_of(Layers& all) { return all.pool; }
+Layer& layer_of(Layers& all, LayerName name) {
+  return name == LayerName::pool ? static_cast<Layer&>(all.pool) : all.openmp;
+}
 #else
 constexpr bool has_pool = false;
-Layer& pool_of(Layers& all) { return all.serial; }
+Layer& layer_of(Layers& all, LayerName) { return all.openmp; }
 #endif
 
-Layer& layer_of(Layers& all, LayerName name) {
-  return name == LayerName::pool     ? pool_of(all)
-         : name == LayerName::openmp ? static_cast<Layer&>(all.openmp)
-                                     : all.serial;
-}
+// What awake threads of another library may take to fall asleep, and ours to wake up.
+constexpr std::chrono::milliseconds waking_time{1};
 
 // What one thread has seen of them.
 struct Experience {
@@ -80,15 +70,16 @@ struct Experience {
 
   void add(LayerName layer, const Job& job, bool shared, const Pace& pace, Clock::duration whole) {
     const ScopedFloatMode own_flags(false);  // what is reckoned here leaves none behind
-    // Where the thread did next to nothing itself, its pace is the last that was seen.
+    // Where the thread did next to nothing itself, its pace is the last that was seen: a guess, as
+    // the work may be another.
     of_chunk = pace.of_chunk().value_or(job.task == task ? of_chunk : Clock::duration{});
     task = job.task;
     const auto on_one_thread = static_cast<double>(job.count * of_chunk.count());
     const bool known = on_one_thread > 0 && (shared || layer == LayerName::serial);
     const double time =
         known ? static_cast<double>(whole.count()) / on_one_thread : automatic.alone();
-    const auto jobs = std::chrono::milliseconds(1) / (whole + std::chrono::nanoseconds(1));
-    automatic.saw(layer, time, static_cast<int>(std::clamp<std::int64_t>(jobs, 1, 4)));
+    const auto patience = waking_time / (whole + std::chrono::nanoseconds(1));
+    automatic.saw(layer, time, static_cast<int>(std::clamp<std::int64_t>(patience, 1, 4)));
   }
 };
 
@@ -105,16 +96,30 @@ bool is_inside_a_region() {
   return region && region->inside();
 }
 
-void run(Layers& all, Job job, int threads) {
-  const Clock::time_point begin = Clock::now();
-  job.follows = begin - all.last_end < spin_time;
-  Pace pace;
-  const LayerName layer = layer_in_effect();
-  const bool shared = layer_of(all, layer).run(job, threads, pace);
-  all.last_end = Clock::now();
-  if (chosen_layer() == LayerName::automatic) {
-    experience().add(layer, job, shared, pace, all.last_end - begin);
+// Whether any of it was shared; nothing where another thread's job is being shared just now.
+std::optional<bool> run_shared(LayerName name, Job job, int threads, Pace& pace) {
+  Layers* const all = layers();
+  if (!all || all->busy.exchange(true)) return std::nullopt;
+  job.follows = Clock::now() - all->last_end < spin_time;
+  const bool shared = layer_of(*all, name).run(job, threads, pace);
+  all->last_end = Clock::now();
+  all->busy.store(false, std::memory_order_release);
+  return shared;
+}
+
+bool run_alone(const Job& job, Pace& pace) {
+  pace.expect(job.count);
+  for (std::int64_t chunk = 0; chunk < job.count; ++chunk) pace.run(job, chunk);
+  return false;
+}
+
+// What the calling thread's next job goes to, where this one was chosen.
+LayerName layer_for(LayerName choice) noexcept {
+  if (choice == LayerName::automatic) {
+    return experience().automatic.next(has_pool, openmp::is_at_hand);
   }
+  if (choice != LayerName::openmp || openmp::loaded()) return choice;
+  return has_pool ? LayerName::pool : LayerName::serial;  // in the child of a fork
 }
 
 }  // namespace
@@ -128,37 +133,42 @@ std::vector<LayerName> built_layers() {
 
 LayerName chosen_layer() { return chosen.load(std::memory_order_relaxed); }
 
-std::string choose_layer(LayerName name) {
-  std::string obstacle = name == LayerName::openmp ? openmp::obstacle(openmp::Bring::runtime)
-                         : name == LayerName::pool && !has_pool ? "this build has none"
-                                                                : "";
-  if (obstacle.empty()) chosen = name;
-  return obstacle;
+std::string choose_layer(LayerName name, bool even_if_stayed_behind) {
+  const std::vector<LayerName> built = built_layers();
+  if (name != LayerName::automatic && std::ranges::find(built, name) == built.end()) {
+    std::string only;
+    for (const LayerName other : built)
+      only += (only.empty() ? "" : ", ") + std::string(to_string(other));
+    return "this build has only " + only;
+  }
+  if (name == LayerName::openmp && !(even_if_stayed_behind && openmp::stayed_behind())) {
+    if (const std::string obstacle = openmp::load(); !obstacle.empty()) return obstacle;
+  }
+  chosen = name;
+  return {};
 }
 
 LayerName layer_in_effect() noexcept {
-  if (is_inside_a_region()) return LayerName::serial;
-  switch (const LayerName name = chosen_layer()) {
-    case LayerName::automatic:
-      return experience().automatic.next(has_pool, openmp::is_at_hand);
-    case LayerName::openmp:
-      if (!openmp::loaded()) break;  // in the child of a fork
-      [[fallthrough]];
-    default:
-      return name;
-  }
-  return has_pool ? LayerName::pool : LayerName::serial;
+  if (num_threads() < 2 || is_inside_a_region()) return LayerName::serial;
+  return layer_for(chosen_layer());
 }
 
 void parallel_ranges(std::int64_t count, int threads, RangeTask task,
                      const void* context) noexcept {
   const Job job{count, task, context};
-  const bool alone =
-      threads < 2 || count < 2 || chosen_layer() == LayerName::serial || is_inside_a_region();
-  Layers* const all = alone ? nullptr : layers();
-  if (!all || all->busy.exchange(true)) return job.run(0, count);
-  run(*all, job, threads);
-  all->busy.store(false, std::memory_order_release);
+  const LayerName choice = chosen_layer();
+  if (threads < 2 || count < 2 || choice == LayerName::serial || is_inside_a_region()) {
+    return job.run(0, count);
+  }
+  const Clock::time_point begin = Clock::now();
+  Pace pace;
+  const LayerName layer = layer_for(choice);
+  const std::optional<bool> shared =
+      layer == LayerName::serial ? run_alone(job, pace) : run_shared(layer, job, threads, pace);
+  if (!shared) return job.run(0, count);
+  if (choice == LayerName::automatic) {
+    experience().add(layer, job, *shared, pace, Clock::now() - begin);
+  }
 }
 
 }  // namespace fusedopt

@@ -5,7 +5,7 @@
 
 #include "engine/forks.hpp"
 
-#ifdef FUSEDOPT_OPENMP
+#ifdef FUSEDOPT_OPENMP_MODULE
 #include <dlfcn.h>
 #include <link.h>
 
@@ -17,11 +17,15 @@
 
 namespace fusedopt {
 namespace openmp {
+
+const char* const in_a_fork =
+    "this process is a fork: threads of OpenMP may have stayed behind in its parent";
+
 namespace {
 
 std::atomic<const OpenMPRegion*> the_region{nullptr};
 
-#ifdef FUSEDOPT_OPENMP
+#ifdef FUSEDOPT_OPENMP_MODULE
 
 std::string file_of(const void* symbol) {
   Dl_info info;
@@ -31,7 +35,7 @@ std::string file_of(const void* symbol) {
 // Beside the library that this is in.
 std::string module_file() {
   const std::string own = file_of(&the_region);
-  return own.substr(0, own.rfind('/') + 1) + FUSEDOPT_OPENMP;
+  return own.substr(0, own.rfind('/') + 1) + FUSEDOPT_OPENMP_MODULE;
 }
 
 // Whether something in this process uses the very runtime that the module would bring. Where the
@@ -75,14 +79,6 @@ bool is_fork() {
 #endif
 }
 
-std::string load() {
-  void* const module = dlopen(module_file().c_str(), RTLD_NOW | RTLD_LOCAL);
-  const void* const region = module ? dlsym(module, openmp_region_name) : nullptr;
-  if (!region) return dlerror();
-  the_region = static_cast<const OpenMPRegion*>(region);
-  return {};
-}
-
 // In a child, the threads of the parent's teams are missing; GCC's runtime waits for them for ever.
 [[maybe_unused]] const bool drop_region = in_each_child([] { the_region = nullptr; });
 
@@ -92,18 +88,23 @@ std::string load() {
 
 const OpenMPRegion* loaded() { return the_region.load(std::memory_order_acquire); }
 
-#ifdef FUSEDOPT_OPENMP
+#ifdef FUSEDOPT_OPENMP_MODULE
 
 const bool is_built = true;
 
-std::string obstacle(Bring bring) {
+bool stayed_behind() { return !loaded() && runtime_is_loaded() && is_fork(); }
+
+std::string load() {
   if (loaded()) return {};
-  if (runtime_is_loaded()) {
-    if (is_fork()) return "this process is a fork: threads of OpenMP stayed behind in its parent";
-  } else if (bring == Bring::nothing) {
-    return "no library in this process has brought its runtime";
+  if (stayed_behind()) return in_a_fork;
+  void* const module = dlopen(module_file().c_str(), RTLD_NOW | RTLD_LOCAL);
+  const void* const region = module ? dlsym(module, openmp_region_name) : nullptr;
+  if (!region) {
+    const std::string error = dlerror();
+    return runtime_is_loaded() ? error : error + " (where torch brings it, import torch first)";
   }
-  return load();
+  the_region = static_cast<const OpenMPRegion*>(region);
+  return {};
 }
 
 bool is_at_hand() noexcept {
@@ -114,7 +115,7 @@ bool is_at_hand() noexcept {
   const unsigned long long now = libraries();
   if (looked_among.exchange(now) == now) return false;
   try {
-    if (obstacle(Bring::nothing).empty()) return true;
+    if (runtime_is_loaded() && load().empty()) return true;
   } catch (const std::bad_alloc&) {  // then it can't be had now
   }
   looked_among = libraries();  // what was tried in vain may have loaded some
@@ -131,7 +132,8 @@ std::string runtime_file() {
 
 const bool is_built = false;
 
-std::string obstacle(Bring) { return "this build has none"; }
+std::string load() { return {}; }
+bool stayed_behind() { return false; }
 bool is_at_hand() noexcept { return false; }
 std::string runtime_file() { return {}; }
 

@@ -30,12 +30,17 @@ extern const bool is_built;
 // What was loaded; nullptr where nothing was, or in the child of a fork.
 const OpenMPRegion* loaded();
 
-enum class Bring { nothing, runtime };
-// Loads it, and with it the runtime, if that may be brought; else only where another library has.
-// Returns why it can't be had, or nothing.
-std::string obstacle(Bring bring);
-// Whether it can be had without bringing anything; cheap to ask again and again.
+// Loads it, and with it the runtime where no other library has. Returns why that can't be done, or
+// nothing.
+std::string load();
+// Loads it where another library has brought the runtime, and returns whether it is there. Cheap to
+// ask again and again. Only GCC's runtime on Linux is found where load() hasn't been called.
 bool is_at_hand() noexcept;
+
+// Whether load() would refuse, as the runtime may wait for ever for threads that aren't here; and
+// how that is said.
+bool stayed_behind();
+extern const char* const in_a_fork;
 
 // Where the runtime's file lies; empty where that isn't known.
 std::string runtime_file();

@@ -18,7 +18,7 @@
 namespace fusedopt {
 namespace {
 
-#ifdef FUSEDOPT_THREADS
+#ifdef FUSEDOPT_HAS_THREADS
 
 // The first of a list of positive numbers, or nothing where the text is no such list.
 std::optional<int> first_of_list(const char* text) {
@@ -71,7 +71,7 @@ std::atomic<int> thread_setting{default_threads()};
 }  // namespace
 
 bool has_threads() {
-#ifdef FUSEDOPT_THREADS
+#ifdef FUSEDOPT_HAS_THREADS
   return true;
 #else
   return false;

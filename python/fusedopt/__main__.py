@@ -31,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
         help="compare the threading layers beside other libraries' threads and busy processes",
         description="Compares steps on each threading layer with steps on one thread and with "
         "torch's: alone, right after other libraries have computed, and beside busy processes. "
-        "Takes some ten minutes, with --quick one. Needs the extra 'bench', and torch.",
+        "Takes some eight minutes, with --quick one. Needs the extra 'bench', and torch.",
     )
     company.add_argument("--quick", action="store_true", help="no large arrays, fewer rounds")
     options = parser.parse_args(arguments)

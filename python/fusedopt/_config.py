@@ -74,7 +74,8 @@ def set_threading_layer(layer: str) -> None:
     """Choose the threads that steps run on, for all optimizers of this process, at any time.
 
     Results don't depend on it: they are the same, bit for bit, on any layer. The environment
-    variable ``FUSEDOPT_THREADING_LAYER`` chooses one at import.
+    variable ``FUSEDOPT_THREADING_LAYER`` chooses one at import, where what would be an error here
+    is an ImportError.
 
     Parameters
     ----------
@@ -85,7 +86,7 @@ def set_threading_layer(layer: str) -> None:
         process that uses the same, as torch does. Better right after one of these has computed,
         and much worse where others keep the cores busy. Brings the runtime where nobody has.
 
-        ``"serial"``: none; everything runs on the calling thread.
+        ``"serial"``: no threads; everything runs on the calling thread.
 
         ``"auto"``, the default: each thread that steps looks at how long its steps take, and uses
         the pool where that helps, else OpenMP where a library has brought its runtime and that
@@ -99,7 +100,8 @@ def set_threading_layer(layer: str) -> None:
         If it is none of these.
     RuntimeError
         If this process can't have it: the build has none, its runtime isn't found, or the process
-        is a fork of one that had it.
+        is a fork in which the runtime is loaded already, as it may wait there for ever for threads
+        of the parent's. From the environment that is no error, but falls back to the pool.
 
     Examples
     --------
@@ -158,9 +160,9 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         ``"built"``, those ``"available"`` on this machine and the one ``"active"``;
         ``"threading"``, whether the build has threads; ``"threading layers"``, a dict of those
         ``"built"``, the one ``"chosen"``, the one ``"active"`` for the calling thread's next step,
-        the file of OpenMP's ``"runtime"`` where it is in use, and, where a layer that was chosen
-        can't be used any more, why there is a ``"fallback"``; ``"threads"``;
-        ``"flush denormals"``.
+        the file of OpenMP's ``"runtime"`` once fusedopt has loaded it, and, where a layer that was
+        chosen can't be used any more, why there is a ``"fallback"``; ``"threads"``; ``"flush
+        denormals"``.
 
     Raises
     ------
@@ -194,7 +196,7 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
         f" (available: {', '.join(sets['available'])}; built: {', '.join(sets['built'])})",
         "threading": "on" if config["threading"] else "off: a build without threads",
         "threading layer": f"{layer} (built: {', '.join(layers['built'])})",
-        "OpenMP runtime": layers["runtime"] or "not in use",
+        "OpenMP runtime": layers["runtime"] or "not loaded by fusedopt",
         "threads": config["threads"],
         "flush denormals": "on" if config["flush denormals"] else "off",
     }
@@ -206,13 +208,16 @@ def show_config(mode: str = "stdout") -> dict[str, Any] | None:
 
 
 def _apply_environment() -> None:
-    """Choose the threading layer that the environment names; an ImportError if it can't be had."""
+    """Choose the threading layer that the environment names; an ImportError if it can't be had.
+
+    A worker that is a fork isn't to fail for what its parent has loaded: it falls back.
+    """
     variable = "FUSEDOPT_THREADING_LAYER"
     layer = os.environ.get(variable)
     if not layer:
         return
     try:
-        _core.set_threading_layer(_LAYERS(variable, layer))
+        _core.set_threading_layer(_LAYERS(variable, layer), even_if_stayed_behind=True)
     except ValueError as error:
         raise ImportError(str(error)) from None
     except RuntimeError as error:

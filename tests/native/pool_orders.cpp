@@ -33,7 +33,7 @@ int explored_atfork(void*, void*, void (*child)()) {
 #define std explored_std
 #define pthread_atfork explored_atfork
 #define FUSEDOPT_POOL
-#define FUSEDOPT_THREADS
+#define FUSEDOPT_HAS_THREADS
 #include "engine/forks.cpp"
 #include "engine/layers.cpp"
 #include "engine/openmp.cpp"
