@@ -48,7 +48,7 @@ EACH_SET = (
     "subnormals",
     "threads",
 )
-QUICK = ("equality", "config", "layers", "readme", "state_dict", "threads", "machine_code")
+QUICK = ("equality", "config", "layers", "state_dict", "threads", "machine_code")
 PEERS = ("orjson", "safetensors", "contourpy")
 #: What a test may ask for that isn't there.
 SKIPS = ("compiler", "extra '", "needs 12 GiB")
