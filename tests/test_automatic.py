@@ -151,6 +151,28 @@ def test_random_companies(program: Path) -> None:
     assert chosen == {"pool", "openmp", "serial"}
 
 
+def expected_pace(expected: int, times: list[int]) -> int:
+    """Return the median of up to eight chunks, spread over as many as were expected."""
+    seen = sorted(times[:: expected // 8 + 1][:8])
+    return seen[(len(seen) - 1) // 2] if len(seen) > 1 else 0
+
+
+def test_pace(program: Path) -> None:
+    """What a chunk takes on this thread, by a few of those that it did."""
+    choose = random.Random(0)
+    lines, wanted = [], []
+    for expected in range(40):
+        for count in (0, 1, 2, 3, 7, 8, 9, expected, 2 * expected, 100):
+            times = [choose.randint(1, 10**6) for _ in range(count)]
+            lines.append(" ".join(map(str, (expected, count, *times))))
+            wanted.append(expected_pace(expected, times))
+    done = subprocess.run(
+        [program, "pace"], input="\n".join(lines), check=True, capture_output=True, text=True
+    )
+    assert list(map(int, done.stdout.split())) == wanted
+    assert 0 in wanted
+
+
 @pytest.mark.timed
 @pytest.mark.skipif(not (HAS_POOL and HAS_OPENMP), reason="needs the pool and OpenMP")
 @pytest.mark.skipif((os.cpu_count() or 1) < 2, reason="needs two cores")

@@ -5,12 +5,34 @@
 // "automatic jobs" reads a company from its input, job by job: what it takes on the pool, OpenMP
 // and neither, whether the first two are there, and in how many jobs threads wake up. Prints for
 // each the layer that it went to.
+//
+// "automatic pace" reads jobs: how many chunks were expected, how many there were, and what each
+// took. Prints for each job what a chunk takes by its pace; 0 where that isn't known.
 #include "engine/automatic.hpp"
 
+#include <chrono>
 #include <cstdio>
 #include <cstring>
 #include <functional>
+#include <iostream>
 #include <random>
+#include <vector>
+
+namespace std::chrono {
+
+// Stands still but for what a test says that a chunk takes.
+struct MadeUpClock {
+  using duration = nanoseconds;
+  using time_point = chrono::time_point<MadeUpClock, duration>;
+  static inline time_point time{};
+  static time_point now() { return time; }
+};
+
+}  // namespace std::chrono
+
+#define steady_clock MadeUpClock
+#include "engine/layer.hpp"
+#undef steady_clock
 
 namespace {
 
@@ -79,10 +101,29 @@ void run_jobs() {
   }
 }
 
+void run_paces() {
+  std::int64_t expected;
+  std::size_t count;
+  while (std::cin >> expected >> count) {
+    std::vector<std::int64_t> times(count);
+    for (std::int64_t& time : times) std::cin >> time;
+    const auto take_time = [](const void* context, std::int64_t first, std::int64_t last) {
+      const auto* const all = static_cast<const std::int64_t*>(context);
+      for (; first < last; ++first) fusedopt::Clock::time += std::chrono::nanoseconds(all[first]);
+    };
+    const fusedopt::Job job{static_cast<std::int64_t>(count), take_time, times.data()};
+    fusedopt::Pace pace;
+    pace.expect(expected);
+    for (std::int64_t chunk = 0; chunk < job.count; ++chunk) pace.run(job, chunk);
+    std::cout << pace.of_chunk().value_or(std::chrono::nanoseconds(0)).count() << '\n';
+  }
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
   if (count > 1 && std::strcmp(arguments[1], "jobs") == 0) return run_jobs(), 0;
+  if (count > 1 && std::strcmp(arguments[1], "pace") == 0) return run_paces(), 0;
   const Company companies[] = {
       {"alone", from_to(0.5, 0.7), always(0.55), one},
       {"alone with hiccups", mostly(0.6, 300, 40), always(0.55), one, true, false},
