@@ -24,7 +24,7 @@ csrc/engine/plan.*                   neighbours equality groups pipeline repeate
 csrc/engine/pointer_filter.hpp       overlap CHECKS
 csrc/engine/automatic.hpp            automatic
 csrc/engine/chunk_ranges.hpp         pool_orders threads layers fork pipeline equality
-csrc/engine/layer.hpp                layers automatic threads
+csrc/engine/layer.hpp                automatic layers threads
 csrc/engine/layers.*                 pool_orders layers threads fork config subnormals automatic
 csrc/engine/openmp*                  layers
 csrc/engine/pool.*                   pool_orders signals threads fork pipeline equality
