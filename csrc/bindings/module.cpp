@@ -121,13 +121,22 @@ py::dict rules() {
   return result;
 }
 
+// Names of files may be of any bytes.
+py::str text_with_paths(const std::string& text) {
+  return py::reinterpret_steal<py::str>(
+      PyUnicode_DecodeFSDefaultAndSize(text.data(), static_cast<py::ssize_t>(text.size())));
+}
+
 void set_layer(std::string_view layer, bool even_if_stayed_behind) {
   const auto at = std::ranges::find(layer_names, layer);
   if (at == layer_names.end()) throw py::value_error("layer: unknown");
   const auto name = static_cast<LayerName>(at - layer_names.begin());
   const std::string obstacle = choose_layer(name, even_if_stayed_behind);
   if (!obstacle.empty()) {
-    throw std::runtime_error("threading layer '" + std::string(layer) + "': " + obstacle);
+    const py::str why =
+        text_with_paths("threading layer '" + std::string(layer) + "': " + obstacle);
+    PyErr_SetObject(PyExc_RuntimeError, why.ptr());
+    throw py::error_already_set();
   }
 }
 
@@ -140,7 +149,7 @@ py::dict threading_layers() {
   layers["built"] = built;
   layers["chosen"] = to_string(chosen_layer());
   layers["active"] = to_string(layer_in_effect());
-  layers["runtime"] = runtime.empty() ? py::object(py::none()) : py::str(runtime);
+  layers["runtime"] = runtime.empty() ? py::object(py::none()) : text_with_paths(runtime);
   layers["fallback"] =
       fell_back ? py::str("openmp: " + std::string(openmp::in_a_fork)) : py::object(py::none());
   return layers;

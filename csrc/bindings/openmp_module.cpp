@@ -2,6 +2,11 @@
 #include <Python.h>
 #include <omp.h>
 
+#include <exception>
+#include <mutex>
+#include <thread>
+#include <vector>
+
 #include "engine/openmp_region.hpp"
 
 namespace {
@@ -15,6 +20,22 @@ void run(void (*body)(void*, int), void* context) {
 
 bool inside() { return omp_in_parallel() != 0; }
 
+// Makes them, all at once, and ends them.
+bool can_have(int threads) {
+  std::mutex gate;
+  std::vector<std::thread> made;
+  try {
+    const std::lock_guard closed(gate);
+    made.reserve(static_cast<std::size_t>(threads));
+    for (int k = 0; k < threads; ++k) {
+      made.emplace_back([&gate] { const std::lock_guard passes(gate); });
+    }
+  } catch (const std::exception&) {  // no memory, or as many as the system allows
+  }
+  for (std::thread& thread : made) thread.join();
+  return made.size() == static_cast<std::size_t>(threads);
+}
+
 constexpr const char* doc =
     "A parallel region of OpenMP, for the threading layer 'openmp'. There is nothing to call.";
 
@@ -24,7 +45,8 @@ PyModuleDef definition = {
 }  // namespace
 
 extern "C" __attribute__((visibility("default")))
-const fusedopt::OpenMPRegion fusedopt_openmp_region;
-const fusedopt::OpenMPRegion fusedopt_openmp_region = {&run, &omp_get_max_threads, &inside};
+const fusedopt::OpenMPRegion fusedopt_openmp_region_2;
+const fusedopt::OpenMPRegion fusedopt_openmp_region_2 = {&run, &omp_get_max_threads, &inside,
+                                                         &can_have};
 
 PyMODINIT_FUNC PyInit__openmp() { return PyModule_Create(&definition); }

@@ -17,13 +17,13 @@ std::atomic<std::uint64_t> forks{0};
 
 }  // namespace
 
-bool in_each_child([[maybe_unused]] void (*handle)()) {
 #ifdef FUSEDOPT_FORKS
-  return pthread_atfork(nullptr, nullptr, handle) == 0;
-#else
-  return false;
-#endif
+bool around_forks(void (*before)(), void (*after)(), void (*in_child)()) {
+  return pthread_atfork(before, after, in_child) == 0;
 }
+#else
+bool around_forks(void (*)(), void (*)(), void (*)()) { return false; }
+#endif
 
 std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }
 

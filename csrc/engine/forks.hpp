@@ -5,8 +5,10 @@
 
 namespace fusedopt {
 
-// Has this called in the child of each fork from now on. Returns whether there can be any.
-bool in_each_child(void (*handle)());
+// Has these called at each fork from now on: on the thread that forks, before and after it, and in
+// the child. Any may be null. Returns whether there can be forks.
+bool around_forks(void (*before)(), void (*after)(), void (*in_child)());
+inline bool in_each_child(void (*handle)()) { return around_forks(nullptr, nullptr, handle); }
 
 // How many times this process and its ancestors have forked since the library was loaded.
 std::uint64_t fork_count();

@@ -41,7 +41,8 @@ class Pace {
   // one or two of them. Nothing where too few were seen.
   std::optional<Clock::duration> of_chunk() const {
     if (taken_ < 2) return std::nullopt;
-    std::array<Clock::duration, samples> times = times_;
+    std::array<Clock::duration, samples> times;
+    std::copy_n(times_.begin(), taken_, times.begin());
     const auto median = times.begin() + static_cast<std::ptrdiff_t>((taken_ - 1) / 2);
     std::nth_element(times.begin(), median, times.begin() + static_cast<std::ptrdiff_t>(taken_));
     return *median;

@@ -24,13 +24,15 @@ constexpr bool nobody_inside(std::uint64_t state) { return (state & inside_mask)
 // stays awake.
 constexpr std::int64_t worth_waking = 16;
 
-// Threads that are made during its lifetime get no signals: those are for Python's threads.
+// Threads that are made during its lifetime get no signals but those for what a thread does itself,
+// as to write to memory that isn't there: the others are for Python's threads.
 class ScopedNoSignals {
  public:
 #if defined(__unix__) || defined(__APPLE__)
   ScopedNoSignals() {
     sigset_t all;
     sigfillset(&all);
+    for (const int own : {SIGBUS, SIGFPE, SIGILL, SIGSEGV, SIGSYS, SIGTRAP}) sigdelset(&all, own);
     pthread_sigmask(SIG_SETMASK, &all, &saved_);
   }
   ~ScopedNoSignals() { pthread_sigmask(SIG_SETMASK, &saved_, nullptr); }
@@ -79,6 +81,7 @@ void Pool::share(const Job& job, int team, Pace& pace) {
 // Makes workers for a team of this size. Returns how large a team there can be.
 int Pool::grow(int team) {
   team = ranges_.grow(team);
+  if (size_ >= team) return team;
   try {
     const ScopedNoSignals no_signals;
     while (size_ < team) {

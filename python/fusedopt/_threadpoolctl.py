@@ -23,8 +23,8 @@ class Controller(LibController):
         return _core.get_num_threads()
 
     def set_num_threads(self, num_threads: int) -> None:
-        """Set it, for the whole process."""
-        _core.set_num_threads(num_threads)
+        """Set it, for the whole process: to the nearest that may be, as it is said to others, too."""
+        _core.set_num_threads(min(max(num_threads, 1), 1024))
 
     def set_additional_attributes(self) -> None:
         """Tell the threading layer, as is done for BLAS."""

@@ -16,7 +16,7 @@ csrc/kernels/arrays.hpp              pipeline stats functional guard_pages
 csrc/kernels/loop.hpp                RULES sizes guard_pages repeated_steps
 csrc/engine/arena.*                  state neighbours native_types equality flat_views ARENA
 csrc/engine/array_scan.*             pipeline stats functional subnormals
-csrc/engine/forks.*                  pool_orders fork layers threads
+csrc/engine/forks.*                  pool_orders fork openmp threads
 csrc/engine/float_mode.hpp           config subnormals pipeline stats
 csrc/engine/measures.*               stats
 csrc/engine/overlap.*                overlap CHECKS functional sizes
@@ -25,8 +25,8 @@ csrc/engine/pointer_filter.hpp       overlap CHECKS
 csrc/engine/automatic.hpp            automatic
 csrc/engine/chunk_ranges.hpp         pool_orders threads layers fork pipeline equality
 csrc/engine/layer.hpp                automatic layers threads
-csrc/engine/layers.*                 pool_orders layers threads fork config subnormals automatic
-csrc/engine/openmp*                  layers
+csrc/engine/layers.*                 pool_orders layers openmp fork threads config subnormals
+csrc/engine/openmp*                  openmp layers
 csrc/engine/pool.*                   pool_orders signals threads fork pipeline equality
 csrc/engine/sleeper.hpp              pool_orders threads signals
 csrc/engine/threads.*                pool_orders threads fork config
@@ -38,7 +38,7 @@ csrc/bindings/gil.hpp                reading_gradients functional threads exit
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
 csrc/bindings/groups.*               groups bad_input native_half ema schedules turns threads
 csrc/bindings/load_state.*           native_half SAVED memmap ema turns threads
-csrc/bindings/module.cpp              config layers threads subnormals NATIVE MODULE
+csrc/bindings/module.cpp              config layers openmp threads subnormals NATIVE MODULE
 csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           CHECKS flat_views stats ema neighbours native_half pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets

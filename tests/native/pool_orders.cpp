@@ -23,7 +23,7 @@ namespace {
 
 std::vector<void (*)()> after_fork_in_child;
 
-int explored_atfork(void*, void*, void (*child)()) {
+int explored_atfork(void (*)(), void (*)(), void (*child)()) {
   after_fork_in_child.push_back(child);
   return 0;
 }

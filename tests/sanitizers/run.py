@@ -33,6 +33,8 @@ NOT_HERE = {
         "tests/test_guard_pages.py::test_a_guard_is_one": "segmentation faults, on purpose",
         "tests/test_hostile_files.py": "limits the address space, of which shadows take most",
         "tests/test_soak.py": "counts memory, and the sanitizer keeps what was freed",
+        "tests/test_openmp.py::test_where_no_thread_can_be_made": "limits the address space",
+        "tests/test_openmp.py::test_a_fork_while_auto_looks_for_a_runtime": "preloads a library",
         "tests/test_sizes.py::test_more_than_2_to_the_31_elements": "16 GiB, and as much shadow",
         "tests/test_examples.py": "the same calls as in other tests, for minutes",
         "tests/test_docs.py": "the same calls as in other tests",

@@ -1,0 +1,361 @@
+"""Contract: OpenMP's threads are used where they can be, and harm nobody: no fork, and no process.
+
+That every layer gives the same bits is in test_layers.py.
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import fusedopt
+from layers import FORK, HAS_OPENMP, HAS_POOL, IN_A_FORK, STEP
+from native_programs import COMPILER
+from subprocesses import output_of
+
+pytestmark = pytest.mark.skipif(not HAS_OPENMP, reason="a build without OpenMP")
+needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
+INSTEAD = "pool" if HAS_POOL else "serial"
+
+
+@needs_linux
+def test_openmp_does_its_share() -> None:
+    code = (
+        STEP
+        + """
+import time
+def time_of(thread):
+    with open(f"/proc/self/task/{thread}/schedstat") as file:
+        return int(file.read().split()[0])
+before = set(os.listdir("/proc/self/task"))
+fusedopt.set_threading_layer("openmp")
+assert all(step() for _ in range(300))
+threads = set(os.listdir("/proc/self/task")) - before
+runtime = os.path.realpath(layers()["runtime"])
+print(len(threads), min(map(time_of, threads)) > 1e6, [runtime] == runtimes())
+"""
+    )
+    assert output_of(code, OMP_NUM_THREADS="3").split() == ["2", "True", "True"]
+
+
+@pytest.mark.parametrize(
+    "limits", [{"OMP_NUM_THREADS": "1"}, {"OMP_NUM_THREADS": "4", "OMP_THREAD_LIMIT": "2"}]
+)
+def test_a_smaller_team_than_expected(limits: dict[str, str]) -> None:
+    code = (
+        STEP
+        + """
+fusedopt.set_num_threads(4)
+print(layers()["active"], all(step() for _ in range(20)))
+"""
+    )
+    assert output_of(code, FUSEDOPT_THREADING_LAYER="openmp", **limits) == "openmp True"
+
+
+@pytest.fixture(scope="module")
+def region(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A library of somebody else's, which calls a function in a parallel region."""
+    folder = tmp_path_factory.mktemp("region")
+    source, library = folder / "region.cpp", folder / "region.so"
+    source.write_text("""
+extern "C" void in_region(int (*call)(), int* result) {
+#pragma omp parallel
+#pragma omp master
+  *result = call();
+}
+extern "C" int size_of_team() {
+  int size = 0;
+#pragma omp parallel reduction(+ : size)
+  size += 1;
+  return size;
+}
+""")
+    options = ["-std=c++20", "-fopenmp", "-shared", "-fPIC", "-o", str(library)]
+    subprocess.run([str(COMPILER), *options, str(source)], check=True)
+    return str(library)
+
+
+@needs_compiler
+@pytest.mark.parametrize("name", ["openmp", "auto"])
+def test_inside_a_parallel_region_of_somebody_else(name: str, region: str) -> None:
+    code = (
+        STEP
+        + """
+import ctypes
+fusedopt.set_threading_layer("openmp")
+assert step()
+fusedopt.set_threading_layer(sys.argv[2])
+def call():
+    print(active(), step())
+    return 7
+result = ctypes.c_int()
+ctypes.CDLL(sys.argv[1]).in_region(ctypes.CFUNCTYPE(ctypes.c_int)(call), ctypes.byref(result))
+print(result.value, active() != "serial", step())
+"""
+    )
+    assert output_of(code, region, name) == "serial True\n7 True True"
+
+
+@needs_compiler
+@needs_fork
+@needs_linux
+@pytest.mark.parametrize("first", ["ours", "theirs"])
+def test_a_fork_after_regions(region: str, first: str) -> None:
+    """A team that is there because of us is gone before the fork: a child would wait for it.
+
+    One that another library made is that library's.
+    """
+    code = (
+        STEP
+        + FORK
+        + """
+import ctypes
+other = ctypes.CDLL(sys.argv[1])
+fusedopt.set_threading_layer("openmp")
+before = set(os.listdir("/proc/self/task"))
+if sys.argv[2] == "theirs":
+    other.size_of_team()
+assert all(step() for _ in range(5))
+team = set(os.listdir("/proc/self/task")) - before
+child(lambda: print(sys.argv[2] == "theirs" or other.size_of_team()))
+print(len(team), len(team & set(os.listdir("/proc/self/task"))))
+print(all(step() for _ in range(5)), active(), other.size_of_team())
+"""
+    )
+    in_child = "3" if first == "ours" else "True"
+    left = 0 if first == "ours" else 2
+    lines = output_of(code, region, first, OMP_NUM_THREADS="3").splitlines()
+    assert lines == [in_child, f"2 {left}", "True openmp 3"]
+
+
+@needs_fork
+def test_a_thread_that_forks_may_end_in_the_child() -> None:
+    """Its runtime's destructor would wait for the team."""
+    code = (
+        STEP
+        + """
+import signal, threading
+fusedopt.set_threading_layer("openmp")
+def work():
+    global pid
+    assert step()
+    pid = os.fork()
+    if pid == 0:
+        signal.alarm(60)
+thread = threading.Thread(target=work)
+thread.start()
+thread.join()
+if pid:
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+"""
+    )
+    assert output_of(code, OMP_NUM_THREADS="2") == "0"
+
+
+@needs_linux
+@pytest.mark.parametrize("name", ["openmp", "auto"])
+def test_where_no_thread_can_be_made(name: str) -> None:
+    """GCC's runtime would end the process."""
+    code = (
+        "import ctypes; ctypes.CDLL('libgomp.so.1')"
+        + STEP
+        + """
+import resource
+from subprocesses import own_memory
+step()
+fusedopt.set_threading_layer(sys.argv[1])
+limit = own_memory("VmSize") + (1 << 20)
+resource.setrlimit(resource.RLIMIT_AS, (limit, resource.RLIM_INFINITY))
+right = all([step() for _ in range(100)])
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print(right, all([step() for _ in range(100)]), active())
+"""
+    )
+    done = output_of(code, name, OMP_NUM_THREADS="4", FUSEDOPT_THREADING_LAYER="serial").split()
+    assert done[:2] == ["True", "True"]
+    if name == "openmp":
+        assert done[2] == "openmp"
+
+
+@needs_compiler
+@needs_fork
+@needs_linux
+def test_a_fork_while_auto_looks_for_a_runtime(tmp_path: Path) -> None:
+    """The child would find the lock of the dynamic linker's lists taken for ever.
+
+    A library makes each look take long; steps that are too small to share have auto look often.
+    """
+    source, library = tmp_path / "slow.cpp", tmp_path / "slow.so"
+    source.write_text("""
+#include <dlfcn.h>
+#include <link.h>
+#include <unistd.h>
+struct Call {
+  int (*look)(dl_phdr_info*, size_t, void*);
+  void* data;
+};
+extern "C" int dl_iterate_phdr(int (*look)(dl_phdr_info*, size_t, void*), void* data) {
+  static const auto original =
+      reinterpret_cast<decltype(&dl_iterate_phdr)>(dlsym(RTLD_NEXT, "dl_iterate_phdr"));
+  Call call{look, data};
+  return original([](dl_phdr_info* info, size_t size, void* made) {
+    usleep(3000);
+    const Call& call = *static_cast<Call*>(made);
+    return call.look(info, size, call.data);
+  }, &call);
+}
+""")
+    options = ["-std=c++20", "-shared", "-fPIC", "-o", str(library)]
+    subprocess.run([str(COMPILER), *options, str(source), "-ldl"], check=True)
+    code = (
+        STEP
+        + FORK
+        + """
+import threading, time
+done = False
+def steps():
+    p, g = np.ones(40_000, np.float32), np.ones(40_000, np.float32)
+    opt = fusedopt.SGD([p], lr=0.5)
+    while not done:
+        opt.step([g])
+        time.sleep(0.0005)
+thread = threading.Thread(target=steps)
+thread.start()
+time.sleep(0.5)
+def call():
+    import _lsprof  # to load a library needs that lock, too
+    for _ in range(5):
+        assert step()
+        time.sleep(0.0005)
+for _ in range(20):
+    child(call)
+done = True
+thread.join()
+print("done")
+"""
+    )
+    settings = {"LD_PRELOAD": str(library), "FUSEDOPT_THREADING_LAYER": "auto"}
+    assert output_of(code, **settings) == "done"
+
+
+@needs_fork
+def test_the_child_of_a_fork_falls_back() -> None:
+    code = (
+        STEP
+        + FORK
+        + """
+assert step()
+def call():
+    print(layers()["chosen"], layers()["active"], layers()["fallback"])
+    print(all(step() for _ in range(50)))
+    try_openmp()
+    child(lambda: print(layers()["active"], step()))
+child(call)
+print(layers()["active"], step())
+"""
+    )
+    lines = output_of(code, FUSEDOPT_THREADING_LAYER="openmp").splitlines()
+    assert lines == [
+        f"openmp {INSTEAD} openmp: {IN_A_FORK}",
+        "True",
+        f"threading layer 'openmp': {IN_A_FORK}",
+        f"{INSTEAD} True",
+        "openmp True",
+    ]
+
+
+@needs_fork
+def test_the_child_of_a_process_without_a_runtime() -> None:
+    """It has what any process has; and its own children what theirs have."""
+    code = (
+        STEP
+        + FORK
+        + """
+def call():
+    try_openmp()
+    print(layers()["active"], all(step() for _ in range(50)))
+    child(lambda: print(layers()["active"], step()))
+child(call)
+"""
+    )
+    assert output_of(code, FUSEDOPT_THREADING_LAYER="auto") == f"openmp True\n{INSTEAD} True"
+
+
+@needs_linux
+@needs_fork
+def test_a_child_of_a_process_with_a_runtime_leaves_it_alone() -> None:
+    """Loaded by the parent, fusedopt by the child: auto would wait for ever."""
+    code = (
+        "import ctypes, os, sys; ctypes.CDLL('libgomp.so.1')"
+        + FORK
+        + """
+def call():
+    exec(sys.argv[1], globals())
+    try_openmp()
+    fusedopt.set_threading_layer("auto")
+    print("openmp" in seen_beside_blas(300))
+child(call)
+"""
+    )
+    lines = output_of(code, STEP, FUSEDOPT_THREADING_LAYER="").splitlines()
+    assert lines[0].startswith("threading layer 'openmp': this process is a fork")
+    assert lines[1:] == ["False"]
+
+
+@needs_linux
+@needs_fork
+def test_a_worker_is_not_to_fail_for_what_its_parent_has() -> None:
+    """The environment asks for OpenMP, and the runtime was there before the fork."""
+    code = (
+        "import ctypes, os, sys; ctypes.CDLL('libgomp.so.1')"
+        + FORK
+        + """
+def call():
+    exec(sys.argv[1], globals())
+    now = layers()
+    print(now["chosen"], now["active"], step())
+    print(now["fallback"])
+    try_openmp()
+child(call)
+"""
+    )
+    lines = output_of(code, STEP, FUSEDOPT_THREADING_LAYER="openmp").splitlines()
+    assert lines == [
+        f"openmp {INSTEAD} True",
+        f"openmp: {IN_A_FORK}",
+        f"threading layer 'openmp': {IN_A_FORK}",
+    ]
+
+
+@needs_linux
+@pytest.mark.parametrize("content", [None, b"not a library"])
+def test_without_its_module(tmp_path: Path, content: bytes | None) -> None:
+    """By name it's an error that says so; auto does without, also where a runtime is at hand."""
+    odd = tmp_path / os.fsdecode(b"caf\xe9")  # which isn't UTF-8
+    copy = odd / "fusedopt"
+    shutil.copytree(Path(fusedopt.__file__).parent, copy)
+    (module,) = copy.glob("_openmp*")
+    module.unlink()
+    if content:
+        module.write_bytes(content)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import ctypes; ctypes.CDLL('libgomp.so.1')"
+        + STEP
+        + """
+try:
+    fusedopt.set_threading_layer("openmp")
+except RuntimeError as error:
+    print(os.fsencode(str(error)))
+print("openmp" in seen_beside_blas(200))
+"""
+    )
+    first, second = output_of(code, str(odd), FUSEDOPT_THREADING_LAYER="").splitlines()
+    message = eval(first)
+    assert message.startswith(b"threading layer 'openmp': " + os.fsencode(copy) + b"/_openmp")
+    assert (b": file too short" if content else b": No such file or directory") in message
+    assert second == "False"
