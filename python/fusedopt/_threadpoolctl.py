@@ -23,7 +23,7 @@ class Controller(LibController):
         return _core.get_num_threads()
 
     def set_num_threads(self, num_threads: int) -> None:
-        """Set it, for the whole process: to the nearest that may be, as it is said to others, too."""
+        """Set it, for the whole process: to the nearest number that may be, as others do."""
         _core.set_num_threads(min(max(num_threads, 1), 1024))
 
     def set_additional_attributes(self) -> None:
