@@ -105,6 +105,12 @@ class Automatic:
         self.pool, self.openmp = Trial(), Trial()
         self.alone = 1.0
 
+    def next(self) -> str:
+        """Return it where all are there."""
+        if not self.pool.pause:
+            return "pool"
+        return "serial" if self.openmp.pause else "openmp"
+
     def job(self, times: dict[str, float], has: dict[str, bool], waking: int) -> str:
         helps = 0.9 * self.alone
         if has["pool"] and not self.pool.pause:
@@ -134,7 +140,11 @@ def test_random_companies(program: Path) -> None:
         layers = []
         for k in range(4000):
             if k % 500 == 0:
-                company = {name: choose.choices(TIMES, k=3) for name in ("pool", "openmp")}
+                # Mostly mixed; some help, and go on helping, for long.
+                company = {
+                    name: [0.4] if choose.random() < 0.2 else choose.choices(TIMES, k=3)
+                    for name in ("pool", "openmp")
+                }
                 company["serial"] = [1] if choose.random() < 0.6 else choose.choices(TIMES, k=3)
                 has = {name: choose.random() < 0.8 for name in ("pool", "openmp")}
                 waking = choose.randint(1, 4)
@@ -171,6 +181,48 @@ def test_pace(program: Path) -> None:
     )
     assert list(map(int, done.stdout.split())) == wanted
     assert 0 in wanted
+
+
+def test_experience(program: Path) -> None:
+    """What a job takes is counted in times of what the thread would have taken at its own pace."""
+    layers = ("pool", "openmp", "serial")
+    chosen = set()
+    for seed in range(20):
+        choose = random.Random(seed)
+        expected, lines, decided = Automatic(), [], []
+        pace, last = 0, -1
+        for k in range(3000):
+            if k % 500 == 0:
+                company = {name: choose.choices((0.3, 0.5, 1, 1.2, 5, 70), k=2) for name in layers}
+                each_of = choose.choices((3, 1000, 40_000), k=2)
+            kind, count = choose.choices((0, 1), (3, 1))[0], choose.choice((2, 5, 100))
+            on = {}
+            for name in layers:
+                chunks, each = choose.choice((0, 1, 2, 5)), each_of[kind]
+                whole = int(count * each * choose.choice(company[name]))
+                on[name] = (whole, int(choose.random() < 0.8), chunks, each)
+            lines.append(" ".join(map(str, (kind, count, *sum(on.values(), ())))))
+
+            layer = expected.next()
+            whole, shared, chunks, each = on[layer]
+            pace = each if chunks > 1 else pace if kind == last else 0
+            known = pace > 0 and (shared or layer == "serial")
+            time = whole / (count * pace) if known else expected.alone
+            patience = min(max(1_000_000 // (whole + 1), 1), 4)
+            expected.job(dict.fromkeys(layers, time), {"pool": True, "openmp": True}, patience)
+            last = kind
+            decided.append((layer, expected.alone))
+        done = subprocess.run(
+            [program, "experience"],
+            input="\n".join(lines),
+            check=True,
+            capture_output=True,
+            text=True,
+        )
+        printed = [line.split() for line in done.stdout.splitlines()]
+        assert [(name, float(alone)) for name, alone in printed] == decided
+        chosen |= {name for name, _ in decided}
+    assert chosen == set(layers)
 
 
 @pytest.mark.timed

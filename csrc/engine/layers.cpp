@@ -4,8 +4,9 @@
 #include <atomic>
 #include <new>
 #include <optional>
+#include <utility>
 
-#include "engine/automatic.hpp"
+#include "engine/experience.hpp"
 #include "engine/float_mode.hpp"
 #include "engine/forks.hpp"
 #include "engine/openmp.hpp"
@@ -58,35 +59,11 @@ constexpr bool has_pool = false;
 Layer& layer_of(Layers& all, LayerName) { return all.openmp; }
 #endif
 
-// What awake threads of another library may take to fall asleep, and ours to wake up.
-constexpr std::chrono::milliseconds waking_time{1};
-
-// What one thread has seen of them.
-struct Experience {
-  Automatic automatic;
-  RangeTask task = nullptr;  // of the last job
-  Clock::duration of_chunk{};
-  std::uint64_t forks = fork_count();
-
-  void add(LayerName layer, const Job& job, bool shared, const Pace& pace, Clock::duration whole) {
-    const ScopedFloatMode own_flags(false);  // what is reckoned here leaves none behind
-    // Where the thread did next to nothing itself, its pace is the last that was seen: a guess, as
-    // the work may be another.
-    of_chunk = pace.of_chunk().value_or(job.task == task ? of_chunk : Clock::duration{});
-    task = job.task;
-    const auto on_one_thread = static_cast<double>(job.count * of_chunk.count());
-    const bool known = on_one_thread > 0 && (shared || layer == LayerName::serial);
-    const double time =
-        known ? static_cast<double>(whole.count()) / on_one_thread : automatic.alone();
-    const auto patience = waking_time / (whole + std::chrono::nanoseconds(1));
-    automatic.saw(layer, time, static_cast<int>(std::clamp<std::int64_t>(patience, 1, 4)));
-  }
-};
-
 // The calling thread's. The child of a fork begins anew: it can't have all that its parent has.
 Experience& experience() {
   thread_local Experience own;
-  if (own.forks != fork_count()) own = {};
+  thread_local std::uint64_t forks = fork_count();
+  if (std::exchange(forks, fork_count()) != fork_count()) own = {};
   return own;
 }
 
@@ -116,7 +93,7 @@ bool run_alone(const Job& job, Pace& pace) {
 // What the calling thread's next job goes to, where this one was chosen.
 LayerName layer_for(LayerName choice) noexcept {
   if (choice == LayerName::automatic) {
-    return experience().automatic.next(has_pool, openmp::is_at_hand);
+    return experience().next(has_pool, openmp::is_at_hand);
   }
   if (choice != LayerName::openmp || openmp::loaded()) return choice;
   return has_pool ? LayerName::pool : LayerName::serial;  // in the child of a fork
@@ -167,7 +144,9 @@ void parallel_ranges(std::int64_t count, int threads, RangeTask task,
       layer == LayerName::serial ? run_alone(job, pace) : run_shared(layer, job, threads, pace);
   if (!shared) return job.run(0, count);
   if (choice == LayerName::automatic) {
-    experience().add(layer, job, *shared, pace, Clock::now() - begin);
+    const Clock::duration whole = Clock::now() - begin;
+    const ScopedFloatMode own_flags(false);  // what is reckoned leaves none behind
+    experience().saw(layer, job, *shared, pace, whole);
   }
 }
 

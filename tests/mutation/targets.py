@@ -23,6 +23,7 @@ csrc/engine/overlap.*                overlap CHECKS functional sizes
 csrc/engine/plan.*                   neighbours equality groups pipeline repeated_steps PLAN
 csrc/engine/pointer_filter.hpp       overlap CHECKS
 csrc/engine/automatic.hpp            automatic
+csrc/engine/experience.hpp           automatic
 csrc/engine/chunk_ranges.hpp         pool_orders threads layers fork pipeline equality
 csrc/engine/layer.hpp                automatic layers threads
 csrc/engine/layers.*                 pool_orders layers openmp fork threads config subnormals

@@ -8,8 +8,10 @@
 //
 // "automatic pace" reads jobs: how many chunks were expected, how many there were, and what each
 // took. Prints for each job what a chunk takes by its pace; 0 where that isn't known.
-#include "engine/automatic.hpp"
-
+//
+// "automatic experience" reads jobs: which of two kinds of work it is, how many chunks it has, and
+// for the pool, OpenMP and neither what it takes from begin to end, whether it is shared, how many
+// chunks the caller does, and what each of them takes. Prints for each the layer that it went to.
 #include <chrono>
 #include <cstdio>
 #include <cstring>
@@ -31,7 +33,7 @@ struct MadeUpClock {
 }  // namespace std::chrono
 
 #define steady_clock MadeUpClock
-#include "engine/layer.hpp"
+#include "engine/experience.hpp"
 #undef steady_clock
 
 namespace {
@@ -101,16 +103,41 @@ void run_jobs() {
   }
 }
 
+// Chunks take what stands in a list.
+void take_time(const void* context, std::int64_t first, std::int64_t last) {
+  const auto* const all = static_cast<const std::int64_t*>(context);
+  for (; first < last; ++first) fusedopt::Clock::time += std::chrono::nanoseconds(all[first]);
+}
+void take_time_too(const void* context, std::int64_t first, std::int64_t last) {
+  take_time(context, first, last);
+}
+
+void run_experience() {
+  fusedopt::Experience experience;
+  struct OnLayer {
+    std::int64_t whole, shared, chunks, each;
+  } on[3];
+  int kind;
+  std::int64_t count;
+  while (std::cin >> kind >> count) {
+    for (auto& [whole, shared, chunks, each] : on) std::cin >> whole >> shared >> chunks >> each;
+    const LayerName layer = experience.next(true, [] { return true; });
+    const OnLayer& here = on[static_cast<int>(layer) - 1];
+    const std::vector<std::int64_t> times(static_cast<std::size_t>(here.chunks), here.each);
+    const fusedopt::Job job{count, kind == 0 ? take_time : take_time_too, times.data()};
+    fusedopt::Pace pace;
+    for (std::int64_t chunk = 0; chunk < here.chunks; ++chunk) pace.run(job, chunk);
+    experience.saw(layer, job, here.shared != 0, pace, std::chrono::nanoseconds(here.whole));
+    std::printf("%s %.17g\n", to_string(layer), experience.alone());
+  }
+}
+
 void run_paces() {
   std::int64_t expected;
   std::size_t count;
   while (std::cin >> expected >> count) {
     std::vector<std::int64_t> times(count);
     for (std::int64_t& time : times) std::cin >> time;
-    const auto take_time = [](const void* context, std::int64_t first, std::int64_t last) {
-      const auto* const all = static_cast<const std::int64_t*>(context);
-      for (; first < last; ++first) fusedopt::Clock::time += std::chrono::nanoseconds(all[first]);
-    };
     const fusedopt::Job job{static_cast<std::int64_t>(count), take_time, times.data()};
     fusedopt::Pace pace;
     pace.expect(expected);
@@ -124,6 +151,7 @@ void run_paces() {
 int main(int count, char** arguments) {
   if (count > 1 && std::strcmp(arguments[1], "jobs") == 0) return run_jobs(), 0;
   if (count > 1 && std::strcmp(arguments[1], "pace") == 0) return run_paces(), 0;
+  if (count > 1 && std::strcmp(arguments[1], "experience") == 0) return run_experience(), 0;
   const Company companies[] = {
       {"alone", from_to(0.5, 0.7), always(0.55), one},
       {"alone with hiccups", mostly(0.6, 300, 40), always(0.55), one, true, false},
