@@ -51,7 +51,7 @@ EACH_SET = (
 QUICK = ("equality", "config", "layers", "state_dict", "threads", "machine_code")
 PEERS = ("orjson", "safetensors", "contourpy")
 #: What a test may ask for that isn't there.
-SKIPS = ("compiler", "extra '", "needs 12 GiB")
+SKIPS = ("compiler", "extra '", "needs 12 GiB", "needs threadpoolctl")
 INSTRUCTION_SETS = """
 import fusedopt
 print(*fusedopt.show_config(mode="dict")["instruction sets"]["available"])
@@ -59,18 +59,12 @@ print(*fusedopt.show_config(mode="dict")["instruction sets"]["available"])
 HIDDEN = ("cc", "c++", "gcc", "g++", "c89", "c99", "clang", "cmake", "ninja", "make", "ld", "as")
 
 
-def run(*command: object, **more: str) -> None:
-    """Run it, or end."""
-    words = [str(word) for word in command]
-    if subprocess.run(words, env=os.environ | more, stdin=subprocess.DEVNULL).returncode:
-        raise SystemExit(f"failed: {' '.join(words)}")
-
-
 def output(*command: object, **more: str) -> str:
+    """Run it, and return what it printed; or print that, and end."""
     words = [str(word) for word in command]
-    done = subprocess.run(words, env=os.environ | more, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(words, env=os.environ | more, capture_output=True, text=True)
     if done.returncode:
-        raise SystemExit(f"failed: {' '.join(words)}")
+        raise SystemExit(f"{done.stdout}{done.stderr}failed: {' '.join(words)}")
     return done.stdout.strip()
 
 
@@ -86,16 +80,13 @@ class Room:
     environment: Path
     path: str
 
-    def run(self, program: str, *arguments: object, **more: str) -> None:
-        run(self.environment / "bin" / program, *arguments, PATH=self.path, **more)
-
     def output(self, program: str, *arguments: object, **more: str) -> str:
         return output(self.environment / "bin" / program, *arguments, PATH=self.path, **more)
 
 
 def make_room(python: str, folder: Path) -> Room:
     """Make it in a new folder."""
-    run(python, "-m", "venv", folder / "environment")
+    output(python, "-m", "venv", folder / "environment")
     programs = folder / "programs"
     programs.mkdir()
     for directory in ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"):
@@ -117,19 +108,19 @@ def pythons() -> dict[str, str]:
 
 
 def source_distribution(folder: Path) -> Path:
-    run(sys.executable, "-m", "build", "-q", "--sdist", "--outdir", folder, ROOT)
+    output(sys.executable, "-m", "build", "-q", "--sdist", "--outdir", folder, ROOT)
     (made,) = folder.glob("*.tar.gz")
     return made
 
 
 def wheel_from(source: Path, python: str, folder: Path) -> Path:
     """Build a wheel in isolation, and have auditwheel say for which systems it is."""
-    run(python, "-m", "venv", folder / "builder")
+    output(python, "-m", "venv", folder / "builder")
     pip = folder / "builder" / "bin" / "pip"
-    run(pip, "wheel", "-q", "--no-deps", "--no-cache-dir", "-w", folder / "built", source)
+    output(pip, "wheel", "-q", "--no-deps", "--no-cache-dir", "-w", folder / "built", source)
     (built,) = (folder / "built").iterdir()
     repair = ("repair", "--exclude", "libgomp.so.1", "-w", folder / "repaired", built)
-    run(sys.executable, "-m", "auditwheel", *repair)
+    output(sys.executable, "-m", "auditwheel", *repair)
     (repaired,) = (folder / "repaired").iterdir()
     with zipfile.ZipFile(repaired) as archive:
         vendored = [name for name in archive.namelist() if ".libs/" in name]
@@ -140,11 +131,11 @@ def wheel_from(source: Path, python: str, folder: Path) -> Path:
 
 def run_tests(room: Room, source: Path, wheel: Path, version: str, quick: bool) -> None:
     """Run the tests of the source distribution with the installed wheel."""
-    room.run(
+    room.output(
         "pip", "install", "-q", "--only-binary", ":all:", *OLDEST.get(version, "numpy").split()
     )
     test = ("hypothesis", "pytest", "pytest-xdist", "safetensors")
-    room.run("pip", "install", "-q", "--only-binary", ":all:", wheel, *test)
+    room.output("pip", "install", "-q", "--only-binary", ":all:", wheel, *test)
     folder = room.environment.parent
     with tarfile.open(source) as archive:
         archive.extractall(folder, filter="data")
@@ -198,9 +189,11 @@ print(time.perf_counter() - begin)
 
 def sizes_and_times(room: Room, source: Path, wheel: Path) -> None:
     """Print a table of packages: the size of a wheel, and what the import takes after NumPy's."""
-    room.run("pip", "install", "-q", "--only-binary", ":all:", *PEERS)
+    room.output("pip", "install", "-q", "--only-binary", ":all:", *PEERS)
     folder = room.environment.parent / "wheels"
-    room.run("pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", folder, *PEERS)
+    room.output(
+        "pip", "download", "-q", "--no-deps", "--only-binary", ":all:", "-d", folder, *PEERS
+    )
     wheels = {"fusedopt": wheel} | {
         name: next(path for path in folder.iterdir() if path.name.startswith(name))
         for name in PEERS
