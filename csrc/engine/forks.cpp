@@ -12,17 +12,16 @@ namespace {
 
 std::atomic<std::uint64_t> forks{0};
 
-[[maybe_unused]] const bool count_forks =
-    in_each_child([] { forks.fetch_add(1, std::memory_order_relaxed); });
+const InEachChild count_forks([] { forks.fetch_add(1, std::memory_order_relaxed); });
 
 }  // namespace
 
 #ifdef FUSEDOPT_FORKS
-bool around_forks(void (*before)(), void (*after)(), void (*in_child)()) {
-  return pthread_atfork(before, after, in_child) == 0;
+AroundForks::AroundForks(void (*before)(), void (*after)(), void (*in_child)()) {
+  pthread_atfork(before, after, in_child);
 }
 #else
-bool around_forks(void (*)(), void (*)(), void (*)()) { return false; }
+AroundForks::AroundForks(void (*)(), void (*)(), void (*)()) {}
 #endif
 
 std::uint64_t fork_count() { return forks.load(std::memory_order_relaxed); }

@@ -6,9 +6,13 @@
 namespace fusedopt {
 
 // Has these called at each fork from now on: on the thread that forks, before and after it, and in
-// the child. Any may be null. Returns whether there can be forks.
-bool around_forks(void (*before)(), void (*after)(), void (*in_child)());
-inline bool in_each_child(void (*handle)()) { return around_forks(nullptr, nullptr, handle); }
+// the child. Any may be null.
+struct AroundForks {
+  AroundForks(void (*before)(), void (*after)(), void (*in_child)());
+};
+struct InEachChild : AroundForks {
+  explicit InEachChild(void (*handle)()) : AroundForks(nullptr, nullptr, handle) {}
+};
 
 // How many times this process and its ancestors have forked since the library was loaded.
 std::uint64_t fork_count();

@@ -46,8 +46,7 @@ Layers* layers() {
 
 // Workers stayed behind in the parent, and what they were doing is half done for ever: the child
 // leaves all of it alone and makes its own.
-[[maybe_unused]] const bool drop_layers =
-    in_each_child([] { the_layers.store(nullptr, std::memory_order_relaxed); });
+const InEachChild drop_layers([] { the_layers.store(nullptr, std::memory_order_relaxed); });
 
 #ifdef FUSEDOPT_POOL
 constexpr bool has_pool = true;

@@ -35,8 +35,8 @@ std::atomic<const OpenMPRegion*> the_region{nullptr};
 // Held by whoever asks the dynamic linker for something. A fork waits for that: its child would
 // otherwise find the linker's own locks taken for ever.
 std::mutex linking;
-[[maybe_unused]] const bool link_between_forks =
-    around_forks([] { linking.lock(); }, [] { linking.unlock(); }, [] { linking.unlock(); });
+const AroundForks link_between_forks([] { linking.lock(); }, [] { linking.unlock(); },
+                                     [] { linking.unlock(); });
 
 std::string file_of(const void* symbol) {
   Dl_info info;
@@ -136,11 +136,10 @@ void end_own_team() {
   pause(pause_soft);
   own_team = {};
 }
-[[maybe_unused]] const bool fork_without_own_team =
-    around_forks(&end_own_team, nullptr, [] { own_team = {}; });
+const AroundForks fork_without_own_team(&end_own_team, nullptr, [] { own_team = {}; });
 
 // In a child, the threads of the parent's teams are missing; GCC's runtime waits for them for ever.
-[[maybe_unused]] const bool drop_region = in_each_child([] { the_region = nullptr; });
+const InEachChild drop_region([] { the_region = nullptr; });
 
 #endif
 
