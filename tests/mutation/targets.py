@@ -107,7 +107,7 @@ LEFT_OUT = [
 PERFORMANCE = [
     (r"kernels/loop\.hpp", r"prefetch|worth_|at \+ distance", "what is asked for ahead"),
     (r"", r"\.reserve\(|reserve_coefficients\(", "room that is made ahead"),
-    (r"engine/pool\.cpp", r"worth_waking|spin_time|last_end_", "whether waking a worker pays"),
+    (r"engine/(pool|layers)\.cpp", r"worth_waking|spin_time|last_end", "whether waking pays"),
     (r"engine/sleeper\.hpp", r"pause\(\)|yield\(\)|Clock::now|k < 16", "how long a thread spins"),
     (r"engine/arena\.cpp", r"madvise|2 \* huge_page", "which pages the system gives"),
     (r"engine/pointer_filter\.hpp", r"64 \* bits_|2 \* bits_|--shift_", "how large a filter is"),
