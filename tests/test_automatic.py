@@ -33,6 +33,14 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built("automatic", tmp_path_factory.mktemp("native"))
 
 
+def output_for(program: Path, what: str, lines: list[str]) -> list[str]:
+    """Return the lines that it prints for those that it reads."""
+    done = subprocess.run(
+        [program, what], input="\n".join(lines), check=True, capture_output=True, text=True
+    )
+    return done.stdout.splitlines()
+
+
 @pytest.fixture(scope="module")
 def outcomes(program: Path) -> dict[str, Outcome]:
     lines = subprocess.run([program], check=True, capture_output=True, text=True).stdout
@@ -152,10 +160,7 @@ def test_random_companies(program: Path) -> None:
             layers.append((expected.job(times, has, waking), expected.alone))
             numbers = (*times.values(), int(has["pool"]), int(has["openmp"]), waking)
             lines.append(" ".join(map(str, numbers)))
-        done = subprocess.run(
-            [program, "jobs"], input="\n".join(lines), check=True, capture_output=True, text=True
-        )
-        decided = [line.split() for line in done.stdout.splitlines()]
+        decided = [line.split() for line in output_for(program, "jobs", lines)]
         assert [(name, float(alone)) for name, alone in decided] == layers
         chosen |= {name for name, _ in layers}
     assert chosen == {"pool", "openmp", "serial"}
@@ -176,10 +181,7 @@ def test_pace(program: Path) -> None:
             times = [choose.randint(1, 10**6) for _ in range(count)]
             lines.append(" ".join(map(str, (expected, count, *times))))
             wanted.append(expected_pace(expected, times))
-    done = subprocess.run(
-        [program, "pace"], input="\n".join(lines), check=True, capture_output=True, text=True
-    )
-    assert list(map(int, done.stdout.split())) == wanted
+    assert list(map(int, output_for(program, "pace", lines))) == wanted
     assert 0 in wanted
 
 
@@ -212,14 +214,7 @@ def test_experience(program: Path) -> None:
             expected.job(dict.fromkeys(layers, time), {"pool": True, "openmp": True}, patience)
             last = kind
             decided.append((layer, expected.alone))
-        done = subprocess.run(
-            [program, "experience"],
-            input="\n".join(lines),
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        printed = [line.split() for line in done.stdout.splitlines()]
+        printed = [line.split() for line in output_for(program, "experience", lines)]
         assert [(name, float(alone)) for name, alone in printed] == decided
         chosen |= {name for name, _ in decided}
     assert chosen == set(layers)

@@ -5,7 +5,6 @@ That every layer gives the same bits is in test_layers.py.
 
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import pytest
 
 import fusedopt
 from layers import FORK, HAS_OPENMP, HAS_POOL, IN_A_FORK, STEP
-from native_programs import COMPILER
+from native_programs import COMPILER, shared_library
 from subprocesses import output_of
 
 pytestmark = pytest.mark.skipif(not HAS_OPENMP, reason="a build without OpenMP")
@@ -21,6 +20,15 @@ needs_linux = pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 needs_compiler = pytest.mark.skipif(COMPILER is None, reason="needs a C++ compiler")
 INSTEAD = "pool" if HAS_POOL else "serial"
+WITH_A_RUNTIME = "import ctypes, os, sys; ctypes.CDLL('libgomp.so.1')"
+# What follows, indented, is done in the child of such a process, by child(call). First comes STEP,
+# which is its argument.
+CHILD_OF_A_PROCESS_WITH_A_RUNTIME = f"""
+{WITH_A_RUNTIME}
+{FORK}
+def call():
+    exec(sys.argv[1], globals())
+"""
 
 
 @needs_linux
@@ -60,9 +68,7 @@ print(layers()["active"], all(step() for _ in range(20)))
 @pytest.fixture(scope="module")
 def region(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A library of somebody else's, which calls a function in a parallel region."""
-    folder = tmp_path_factory.mktemp("region")
-    source, library = folder / "region.cpp", folder / "region.so"
-    source.write_text("""
+    source = """
 extern "C" void in_region(int (*call)(), int* result) {
 #pragma omp parallel
 #pragma omp master
@@ -74,10 +80,8 @@ extern "C" int size_of_team() {
   size += 1;
   return size;
 }
-""")
-    options = ["-std=c++20", "-fopenmp", "-shared", "-fPIC", "-o", str(library)]
-    subprocess.run([str(COMPILER), *options, str(source)], check=True)
-    return str(library)
+"""
+    return shared_library(source, tmp_path_factory.mktemp("region"), "-fopenmp")
 
 
 @needs_compiler
@@ -162,7 +166,7 @@ if pid:
 def test_where_no_thread_can_be_made(name: str) -> None:
     """GCC's runtime would end the process."""
     code = (
-        "import ctypes; ctypes.CDLL('libgomp.so.1')"
+        WITH_A_RUNTIME
         + STEP
         + """
 import resource
@@ -190,8 +194,7 @@ def test_a_fork_while_auto_looks_for_a_runtime(tmp_path: Path) -> None:
 
     A library makes each look take long; steps that are too small to share have auto look often.
     """
-    source, library = tmp_path / "slow.cpp", tmp_path / "slow.so"
-    source.write_text("""
+    slow = """
 #include <dlfcn.h>
 #include <link.h>
 #include <unistd.h>
@@ -209,9 +212,8 @@ extern "C" int dl_iterate_phdr(int (*look)(dl_phdr_info*, size_t, void*), void* 
     return call.look(info, size, call.data);
   }, &call);
 }
-""")
-    options = ["-std=c++20", "-shared", "-fPIC", "-o", str(library)]
-    subprocess.run([str(COMPILER), *options, str(source), "-ldl"], check=True)
+"""
+    library = shared_library(slow, tmp_path, "-ldl")
     code = (
         STEP
         + FORK
@@ -239,7 +241,7 @@ thread.join()
 print("done")
 """
     )
-    settings = {"LD_PRELOAD": str(library), "FUSEDOPT_THREADING_LAYER": "auto"}
+    settings = {"LD_PRELOAD": library, "FUSEDOPT_THREADING_LAYER": "auto"}
     assert output_of(code, **settings) == "done"
 
 
@@ -291,11 +293,8 @@ child(call)
 def test_a_child_of_a_process_with_a_runtime_leaves_it_alone() -> None:
     """Loaded by the parent, fusedopt by the child: auto would wait for ever."""
     code = (
-        "import ctypes, os, sys; ctypes.CDLL('libgomp.so.1')"
-        + FORK
+        CHILD_OF_A_PROCESS_WITH_A_RUNTIME
         + """
-def call():
-    exec(sys.argv[1], globals())
     try_openmp()
     fusedopt.set_threading_layer("auto")
     print("openmp" in seen_beside_blas(300))
@@ -312,11 +311,8 @@ child(call)
 def test_a_worker_is_not_to_fail_for_what_its_parent_has() -> None:
     """The environment asks for OpenMP, and the runtime was there before the fork."""
     code = (
-        "import ctypes, os, sys; ctypes.CDLL('libgomp.so.1')"
-        + FORK
+        CHILD_OF_A_PROCESS_WITH_A_RUNTIME
         + """
-def call():
-    exec(sys.argv[1], globals())
     now = layers()
     print(now["chosen"], now["active"], step())
     print(now["fallback"])

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from statistics import fmean, median
@@ -21,7 +21,7 @@ import fusedopt
 
 from .contest import make_fusedopt
 from .machine import cores
-from .training import NETWORKS, train
+from .training import NETWORKS, Call, train
 from .workloads import gradients, weights
 
 #: The layers that are compared with one thread, and a peer.
@@ -32,8 +32,6 @@ SECONDS = {True: 0.5, False: 8.0}
 #: Between two sides, for threads of the last one to fall asleep.
 _REST = 0.02
 _BLOCK, _FEWEST = 0.05, 8  # seconds of steps in a row, and how many at least
-
-Call = Callable[[], object]
 
 
 @dataclass
