@@ -59,7 +59,7 @@ class Sleeper {
   void sleep_unless(const Ready& ready) {
     std::unique_lock lock(mutex_);
     asleep_ = true;
-    if (!ready()) woken_.wait(lock, [this] { return !asleep_; });
+    if (!ready()) woken_.wait_for(lock, at_most, [this] { return !asleep_; });
     asleep_ = false;
   }
 
@@ -75,6 +75,10 @@ class Sleeper {
   }
 
  private:
+  // Any time serves that is long. To wait without one needs the libstdc++ of GCC 12, and with it a
+  // wheel that is built by that needs a newer system.
+  static constexpr std::chrono::hours at_most{1};
+
   std::atomic<bool> asleep_{false};
   std::mutex mutex_;
   std::condition_variable woken_;

@@ -152,8 +152,9 @@ class Mutex {
 
 class Condition {
  public:
-  template <typename Ready>
-  void wait(std::unique_lock<Mutex>& lock, const Ready& ready) {
+  // The time never comes: who isn't woken sleeps for ever.
+  template <typename Time, typename Ready>
+  void wait_for(std::unique_lock<Mutex>& lock, const Time&, const Ready& ready) {
     while (!ready()) {
       world().point();  // a notify_one() without the lock may come here, and is lost
       world().stand_in_line(this);
