@@ -102,7 +102,8 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
 // Keys are str: no line of Python code runs.
 void Stepper::bring_up_to_date(const DictUpdates& updates) {
   for (const auto& [own, update] : updates) {
-    call_python([&] { return PyDict_Update(own.ptr(), update.ptr()); });
+    // Named once more, as before version 16 Clang captures none of a structured binding's names.
+    call_python([&own = own, &update = update] { return PyDict_Update(own.ptr(), update.ptr()); });
   }
 }
 

@@ -13,7 +13,6 @@ namespace {
 
 constexpr std::size_t cache_line = 64;
 constexpr std::size_t page = 4096;
-constexpr std::size_t huge_page = std::size_t(2) << 20;
 
 }  // namespace
 
@@ -33,6 +32,7 @@ Arena::Arena(std::shared_ptr<char> block, std::size_t bytes, bool is_someone_els
 // buffers.
 std::shared_ptr<char> Arena::allocate(std::size_t bytes) {
 #if defined(__linux__)
+  constexpr std::size_t huge_page = std::size_t(2) << 20;
   if (bytes >= 2 * huge_page) {
     void* block = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (block == MAP_FAILED) throw std::bad_alloc();

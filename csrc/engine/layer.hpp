@@ -27,7 +27,7 @@ struct Job {
 class Pace {
  public:
   // It is to do so many.
-  void expect(std::int64_t chunks) { stride_ = chunks / samples + 1; }
+  void expect(std::int64_t chunks) { stride_ = chunks / std::int64_t{samples} + 1; }
 
   // Runs a chunk, and looks at the clock for some of them.
   void run(const Job& job, std::int64_t chunk) {
@@ -41,8 +41,7 @@ class Pace {
   // one or two of them. Nothing where too few were seen.
   std::optional<Clock::duration> of_chunk() const {
     if (taken_ < 2) return std::nullopt;
-    std::array<Clock::duration, samples> times;
-    std::copy_n(times_.begin(), taken_, times.begin());
+    std::array<Clock::duration, samples> times = times_;
     const auto median = times.begin() + static_cast<std::ptrdiff_t>((taken_ - 1) / 2);
     std::nth_element(times.begin(), median, times.begin() + static_cast<std::ptrdiff_t>(taken_));
     return *median;
@@ -53,7 +52,7 @@ class Pace {
 
   std::int64_t stride_ = 1, seen_ = 0;
   std::size_t taken_ = 0;
-  std::array<Clock::duration, samples> times_;
+  std::array<Clock::duration, samples> times_{};
 };
 
 class Layer {
