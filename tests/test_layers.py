@@ -100,6 +100,13 @@ def test_layers_in_turn() -> None:
         assert_same(actual, expected)
 
 
+@pytest.mark.parametrize("name", ["auto", *BUILT])
+def test_one_thread_is_no_layer(name: str) -> None:
+    fusedopt.set_threading_layer(name)
+    fusedopt.set_num_threads(1)
+    assert active() == "serial"
+
+
 def test_another_thread_changes_them() -> None:
     """While steps run; a few optimizers at once, so that some find the layers busy."""
     fusedopt.set_num_threads(3)

@@ -12,7 +12,7 @@ import pytest
 
 import fusedopt
 from layers import FORK, HAS_OPENMP, HAS_POOL, IN_A_FORK, STEP
-from native_programs import COMPILER, shared_library
+from native_programs import COMPILER, ROOT, shared_library
 from subprocesses import output_of
 
 pytestmark = pytest.mark.skipif(not HAS_OPENMP, reason="a build without OpenMP")
@@ -84,9 +84,11 @@ extern "C" int size_of_team() {
     return shared_library(source, tmp_path_factory.mktemp("region"), "-fopenmp")
 
 
+@needs_linux
 @needs_compiler
-@pytest.mark.parametrize("name", ["openmp", "auto"])
+@pytest.mark.parametrize("name", ["openmp", "auto", *(["pool"] if HAS_POOL else [])])
 def test_inside_a_parallel_region_of_somebody_else(name: str, region: str) -> None:
+    """Each of its threads has work of its own: a step stays on the one that called."""
     code = (
         STEP
         + """
@@ -95,14 +97,15 @@ fusedopt.set_threading_layer("openmp")
 assert step()
 fusedopt.set_threading_layer(sys.argv[2])
 def call():
-    print(active(), step())
+    before = os.listdir("/proc/self/task")
+    print(active(), step(), os.listdir("/proc/self/task") == before)
     return 7
 result = ctypes.c_int()
 ctypes.CDLL(sys.argv[1]).in_region(ctypes.CFUNCTYPE(ctypes.c_int)(call), ctypes.byref(result))
 print(result.value, active() != "serial", step())
 """
     )
-    assert output_of(code, region, name) == "serial True\n7 True True"
+    assert output_of(code, region, name) == "serial True True\n7 True True"
 
 
 @needs_compiler
@@ -202,9 +205,11 @@ struct Call {
   int (*look)(dl_phdr_info*, size_t, void*);
   void* data;
 };
+extern "C" int looks = 0;
 extern "C" int dl_iterate_phdr(int (*look)(dl_phdr_info*, size_t, void*), void* data) {
   static const auto original =
       reinterpret_cast<decltype(&dl_iterate_phdr)>(dlsym(RTLD_NEXT, "dl_iterate_phdr"));
+  ++looks;
   Call call{look, data};
   return original([](dl_phdr_info* info, size_t size, void* made) {
     usleep(3000);
@@ -238,11 +243,12 @@ for _ in range(20):
     child(call)
 done = True
 thread.join()
-print("done")
+import ctypes
+print(ctypes.c_int.in_dll(ctypes.CDLL(None), "looks").value > 20)
 """
     )
     settings = {"LD_PRELOAD": library, "FUSEDOPT_THREADING_LAYER": "auto"}
-    assert output_of(code, **settings) == "done"
+    assert output_of(code, **settings) == "True"
 
 
 @needs_fork
@@ -329,18 +335,115 @@ child(call)
 
 
 @needs_linux
+def test_auto_finds_a_runtime_that_another_library_brings() -> None:
+    code = (
+        STEP
+        + """
+import ctypes
+assert "openmp" not in seen_beside_blas(50) and not layers()["runtime"]
+ctypes.CDLL("libgomp.so.1")
+for _ in range(100):
+    if "openmp" in seen_beside_blas(50):
+        break
+print([os.path.realpath(layers()["runtime"])] == runtimes())
+"""
+    )
+    assert output_of(code, FUSEDOPT_THREADING_LAYER="auto") == "True"
+
+
+def copy_without_its_module(folder: Path) -> Path:
+    """Copy the package into a folder; return where its module belongs."""
+    copy = folder / "fusedopt"
+    shutil.copytree(Path(fusedopt.__file__).parent, copy)
+    (module,) = copy.glob("_openmp*")
+    module.unlink()
+    return module
+
+
+# In the place of the module: four threads in turn, the last first, all of them the calling one; or
+# fewer than it had said. How many elements each changed, and what it was asked for, can be read.
+MADE_UP_MODULE = """
+#include <thread>
+#include "engine/openmp_region.hpp"
+extern "C" {
+const float* watched = nullptr;
+int size = 4, present = 4, changed[8], asked = 0, pauses = 0;
+}
+int count() {
+  int changes = 0;
+  for (int k = 0; watched && k < 200000; ++k) changes += watched[k] != 1;
+  return changes;
+}
+void run(void (*body)(void*, int), void* context) {
+  static bool first = true;
+  if (first) std::thread([] { std::this_thread::sleep_for(std::chrono::hours(1)); }).detach();
+  first = false;
+  for (int k = present - 1; k >= 0; --k) {
+    const int before = count();
+    body(context, k);
+    changed[k] = count() - before;
+  }
+}
+int team() { return size; }
+bool inside() { return false; }
+bool can_have(int threads) { asked = threads; return true; }
+#ifdef PAUSES
+extern "C" int omp_pause_resource_all(int) { return ++pauses; }
+#endif
+extern "C" const fusedopt::OpenMPRegion fusedopt_openmp_region_2;
+const fusedopt::OpenMPRegion fusedopt_openmp_region_2 = {&run, &team, &inside, &can_have};
+"""
+
+
+@needs_linux
+@needs_compiler
+@pytest.mark.parametrize("pauses", [True, False])
+def test_what_a_runtime_is_asked_for(tmp_path: Path, pauses: bool) -> None:
+    """No more threads than may work; room for those that are new; and at a fork, that they end.
+
+    Where a runtime can't end them, they stay.
+    """
+    module = copy_without_its_module(tmp_path)
+    options = [f"-I{ROOT / 'csrc'}", "-pthread", *(["-DPAUSES"] if pauses else [])]
+    shutil.copy(shared_library(MADE_UP_MODULE, tmp_path, *options), module)
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import ctypes"
+        + STEP
+        + """
+made_up = ctypes.CDLL(sys.argv[2])
+def number(name):
+    return ctypes.c_int.in_dll(made_up, name)
+fusedopt.set_threading_layer("openmp")
+ctypes.c_void_p.in_dll(made_up, "watched").value = p.ctypes.data
+assert step()
+print(list((ctypes.c_int * 8).in_dll(made_up, "changed"))[:4], number("asked").value)
+number("present").value = 1
+assert step()
+number("size").value = number("present").value = 5
+assert step() and step()
+print(number("asked").value)
+if os.fork() == 0:
+    os._exit(0 if step() else 1)
+print(os.wait()[1], number("pauses").value)
+assert step()
+print(number("asked").value)
+"""
+    )
+    lines = output_of(code, str(tmp_path), str(module), FUSEDOPT_THREADING_LAYER="").splitlines()
+    assert lines == ["[0, 200000, 0, 0] 3", "1", f"0 {int(pauses)}", "4" if pauses else "1"]
+
+
+@needs_linux
 @pytest.mark.parametrize("content", [None, b"not a library"])
 def test_without_its_module(tmp_path: Path, content: bytes | None) -> None:
     """By name it's an error that says so; auto does without, also where a runtime is at hand."""
     odd = tmp_path / os.fsdecode(b"caf\xe9")  # which isn't UTF-8
-    copy = odd / "fusedopt"
-    shutil.copytree(Path(fusedopt.__file__).parent, copy)
-    (module,) = copy.glob("_openmp*")
-    module.unlink()
+    module = copy_without_its_module(odd)
     if content:
         module.write_bytes(content)
     code = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import ctypes; ctypes.CDLL('libgomp.so.1')"
+        "import sys; sys.path.insert(0, sys.argv[1]); "
+        + WITH_A_RUNTIME
         + STEP
         + """
 try:
@@ -352,6 +455,8 @@ print("openmp" in seen_beside_blas(200))
     )
     first, second = output_of(code, str(odd), FUSEDOPT_THREADING_LAYER="").splitlines()
     message = eval(first)
-    assert message.startswith(b"threading layer 'openmp': " + os.fsencode(copy) + b"/_openmp")
+    assert message.startswith(
+        b"threading layer 'openmp': " + os.fsencode(module.parent) + b"/_openmp"
+    )
     assert (b": file too short" if content else b": No such file or directory") in message
     assert second == "False"

@@ -8,7 +8,6 @@
 #ifdef FUSEDOPT_OPENMP_MODULE
 #include <dlfcn.h>
 #include <fcntl.h>
-#include <link.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -16,6 +15,10 @@
 #include <exception>
 #include <mutex>
 #include <optional>
+#endif
+
+#ifdef FUSEDOPT_OPENMP_RUNTIME
+#include <link.h>  // Linux's own
 #endif
 
 namespace fusedopt {
@@ -81,11 +84,11 @@ unsigned long long libraries() {
 
 // What Linux says of this process: the field so far behind its name, which may have spaces in it.
 std::optional<unsigned long> process_field(int place) noexcept {
-  char stat[1024];
+  char stat[1024] = "";
   const int file = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-  const ssize_t size = file < 0 ? 0 : read(file, stat, sizeof stat - 1);
+  const bool known = file >= 0 && read(file, stat, sizeof stat - 1) > 0;
   if (file >= 0) close(file);
-  stat[std::max<ssize_t>(size, 0)] = '\0';
+  if (!known) return std::nullopt;
   const char* at = std::strrchr(stat, ')');
   for (int k = 0; k < place && at; ++k) at = std::strchr(at + 1, ' ');
   if (!at) return std::nullopt;
@@ -136,7 +139,7 @@ void end_own_team() {
   pause(pause_soft);
   own_team = {};
 }
-const AroundForks fork_without_own_team(&end_own_team, nullptr, [] { own_team = {}; });
+const AroundForks fork_without_own_team(&end_own_team, nullptr, nullptr);
 
 // In a child, the threads of the parent's teams are missing; GCC's runtime waits for them for ever.
 const InEachChild drop_region([] { the_region = nullptr; });
@@ -151,7 +154,7 @@ const OpenMPRegion* loaded() { return the_region.load(std::memory_order_acquire)
 
 const bool is_built = true;
 
-bool stayed_behind() { return !loaded() && runtime_is_loaded() && is_fork(); }
+bool stayed_behind() { return runtime_is_loaded() && is_fork(); }
 
 std::string load() {
   if (loaded()) return {};
@@ -212,8 +215,8 @@ bool run_region(const OpenMPRegion&, void (*)(void*, int), void*) noexcept { ret
 }  // namespace openmp
 
 bool OpenMP::run(const Job& job, int threads, Pace& pace) noexcept {
-  const OpenMPRegion* const region = openmp::loaded();
-  const int most = region ? std::min(threads, region->team()) : 1;
+  const OpenMPRegion& region = *openmp::loaded();  // or no job would come here
+  const int most = std::min(threads, region.team());
   const int team = ranges_.grow(static_cast<int>(std::min<std::int64_t>(most, job.count)));
   if (team < 2) return job.run(0, job.count), false;
   pace.expect(job.count / team);
@@ -233,7 +236,7 @@ bool OpenMP::run(const Job& job, int threads, Pace& pace) noexcept {
       s.ranges.take(self, s.team, nothing, [&](std::int64_t k) { s.job.run(k, k + 1); });
     }
   };
-  if (openmp::run_region(*region, take_part, &shared)) return true;
+  if (openmp::run_region(region, take_part, &shared)) return true;
   return job.run(0, job.count), false;
 }
 
