@@ -121,7 +121,8 @@ def test_no_wide_instruction_outside_the_kernels() -> None:
 def test_kernel_objects_share_nothing(isa: str) -> None:
     """One symbol goes out, and none is weak: the linker can't keep a wide copy for everyone."""
     version = f"cp{sys.version_info[0]}{sys.version_info[1]}"
-    objects = [*BUILD_FOLDERS.glob(f"{version}-*/CMakeFiles/kernels_{isa}.dir/**/kernels.cpp.o")]
+    name = f"kernels_{isa}.dir/kernels/kernels.cpp.o"
+    objects = [*BUILD_FOLDERS.glob(f"{version}-*/csrc/CMakeFiles/{name}")]
     if not objects:
         pytest.skip("no build folder: the package was not built in this checkout")
     for path in objects:

@@ -7,8 +7,8 @@
 
 namespace fusedopt {
 
-// Each kernel object exports its table under the name of its instruction set; CMakeLists.txt says
-// which of them this build has.
+// Each kernel object exports its table under the name of its instruction set; csrc/CMakeLists.txt
+// says which of them this build has.
 namespace baseline {
 extern const KernelTable kernels;
 }

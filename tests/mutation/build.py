@@ -43,7 +43,7 @@ _FLAGS = (
 
 
 LIBRARY = f"_core{sysconfig.get_config_var('EXT_SUFFIX')}"
-_FIRST = "  csrc/kernels/cpu.cpp\n"  # among the sources
+_FIRST = "  kernels/cpu.cpp\n"  # among the sources
 
 
 class BuildError(Exception):
@@ -59,9 +59,10 @@ class Build:
         for path in sorted((ROOT / "csrc").rglob("*")):
             if path.is_file() and path.relative_to(ROOT).as_posix() not in but:
                 self.put(path.relative_to(ROOT).as_posix(), path.read_text())
-        lists = (ROOT / "CMakeLists.txt").read_text().replace("-O3", "-O1")
+        self.put("CMakeLists.txt", (ROOT / "CMakeLists.txt").read_text())
+        lists = (ROOT / "csrc" / "CMakeLists.txt").read_text().replace("-O3", "-O1")
         assert _FIRST in lists
-        self.put("CMakeLists.txt", lists.replace(_FIRST, f"  csrc/mutant.cpp\n{_FIRST}"))
+        self.put("csrc/CMakeLists.txt", lists.replace(_FIRST, f"  mutant.cpp\n{_FIRST}"))
         self.put("csrc/mutant.hpp", _HEADER)
         self.put("csrc/mutant.cpp", _CHOICE)
 
