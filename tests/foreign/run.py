@@ -27,6 +27,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from programs import need
+
 SOURCE = Path(__file__).resolve().parents[2]
 DIGEST = SOURCE / "tests" / "foreign" / "digest.py"
 # Where kernels are compared with the reference; what is left out needs other packages, or time.
@@ -73,15 +76,6 @@ def output(command: Sequence[object], **more: str) -> subprocess.CompletedProces
     return subprocess.run(
         [str(word) for word in command], env=os.environ | more, capture_output=True, text=True
     )
-
-
-def need(program: str, package: str) -> None:
-    """Make sure of a program of the system's, or end with what to install."""
-    if shutil.which(program) is None and os.geteuid() == 0 and shutil.which("apt-get"):
-        run(["apt-get", "update", "-qq"])
-        run(["apt-get", "install", "-y", "-qq", package])
-    if shutil.which(program) is None:
-        raise SystemExit(f"{program} is needed: on Debian, install {package}")
 
 
 def write_script(path: Path, text: str) -> Path:
