@@ -45,7 +45,7 @@ def lint(session: nox.Session) -> None:
     session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev"))
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
-    sources = session.run("git", "ls-files", "csrc/*.hpp", "csrc/*.cpp", external=True, silent=True)
+    sources = session.run("git", "ls-files", "*.hpp", "*.cpp", external=True, silent=True)
     session.run("clang-format", "--dry-run", "-Werror", *str(sources).split())
     files = session.run("git", "ls-files", external=True, silent=True)
     session.run("codespell", *str(files).split())
@@ -134,6 +134,34 @@ def soak(session: nox.Session) -> None:
     """Do everything at once for ten minutes: nothing may grow."""
     install(session)
     session.run("python", "tests/soak.py", *(session.posargs or ["--minutes", "10"]))
+
+
+@nox.session(default=False)
+def compilers(session: nox.Session) -> None:
+    """Compile the engine by GCC 11, Clang, MinGW and zig, also for other systems; same bits."""
+    session.install("cmake", "ninja", "ziglang>=0.15")
+    session.run("python", "tests/compilers/run.py", *session.posargs)
+
+
+@nox.session(default=False)
+def building(session: nox.Session) -> None:
+    """Build as users may have to, and read what they are told where that fails."""
+    session.install("build>=1.2")
+    session.run("python", "tests/building.py", *session.posargs)
+
+
+@nox.session(default=False)
+def wheels(session: nox.Session) -> None:
+    """Build wheels for this system as the workflow does; on Linux that takes Docker."""
+    session.install("cibuildwheel==4.3.3")
+    session.run("cibuildwheel", "--output-dir", "wheelhouse", *session.posargs)
+
+
+@nox.session(default=False)
+def docs(session: nox.Session) -> None:
+    """Run every example of the documentation, and hold its promises to the tests they name."""
+    install(session)
+    session.run("pytest", "tests/test_docs.py", "tests/test_guarantees.py", *session.posargs)
 
 
 @nox.session(name="clean-room", default=False)

