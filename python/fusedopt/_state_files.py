@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +30,8 @@ class StateFiles:
         """
         if size == 0:  # which no file can be mapped with
             return np.empty(0, np.uint8)
+        import tempfile  # which few need, and takes its time
+
         descriptor, name = tempfile.mkstemp(prefix="fusedopt-", suffix=".state", dir=self.folder)
         try:
             # The file that was made, and not whatever has its name by now.
