@@ -74,6 +74,14 @@ class Place:
             raise SystemExit(f"not told what to install: {last}")
         return "\n".join(lines)
 
+    def with_tools(self, pybind11: str) -> dict[str, str]:
+        """Install what builds it here; return the environment to build with --no-build-isolation."""
+        tools = ("scikit-build-core>=0.11", f"pybind11{pybind11}", "numpy>=2", "cmake", "ninja")
+        done = self.pip(*tools)
+        if done.returncode:
+            raise SystemExit(done.stdout + done.stderr)
+        return {"PATH": f"{self.python.parent}:{os.environ['PATH']}"}
+
     def output(self, *arguments: object) -> str:
         return output(self.python, *arguments)
 
@@ -136,10 +144,7 @@ def ccache(place: Place) -> None:
     # One folder for both, as the compiler is called with paths in it.
     how = {"CMAKE_CXX_COMPILER_LAUNCHER": program, "CCACHE_DIR": str(folder)}
     isolated = ("-C", f"build-dir={place.folder / 'b'}", "--no-build-isolation")
-    tools = place.pip("scikit-build-core>=0.11", "pybind11>=3,<4", "numpy>=2", "cmake", "ninja")
-    assert tools.returncode == 0, tools.stderr
-    environment = str(place.python.parent)
-    how["PATH"] = f"{environment}:{os.environ['PATH']}"
+    how |= place.with_tools(">=3,<4")
     place.install(*isolated, **how)
     shutil.rmtree(place.folder / "b")
     output(program, "--zero-stats", CCACHE_DIR=str(folder))
@@ -149,10 +154,7 @@ def ccache(place: Place) -> None:
 
 def other_pybind11(place: Place) -> None:
     """One that is installed, and not the one that the build would get."""
-    tools = place.pip("scikit-build-core>=0.11", "pybind11==3.0.0", "numpy>=2", "cmake", "ninja")
-    assert tools.returncode == 0, tools.stderr
-    path = f"{place.python.parent}:{os.environ['PATH']}"
-    place.install("--no-build-isolation", PATH=path)
+    place.install("--no-build-isolation", **place.with_tools("==3.0.0"))
 
 
 CASES: dict[str, Callable[[Place], None]] = {
