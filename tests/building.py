@@ -75,7 +75,7 @@ class Place:
         return "\n".join(lines)
 
     def with_tools(self, pybind11: str) -> dict[str, str]:
-        """Install what builds it here; return the environment to build with --no-build-isolation."""
+        """Install what builds it here; return what to set for --no-build-isolation."""
         tools = ("scikit-build-core>=0.11", f"pybind11{pybind11}", "numpy>=2", "cmake", "ninja")
         done = self.pip(*tools)
         if done.returncode:

@@ -111,7 +111,8 @@ def _entry_of(name: str, entry: Any) -> Entry:
 def _are_counts(values: Any) -> bool:
     """Return whether this is a list of whole numbers as sizes and places in memory are.
 
-    A shape has up to 64 of them, in NumPy 1 up to 32; one that it can't have is found when it is made.
+    A shape has up to 64 of them, with NumPy 1 up to 32; one that it can't have is found when it is
+    made.
     """
     return (
         type(values) is list
