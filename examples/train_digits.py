@@ -1,9 +1,9 @@
 """Train a network on handwritten digits with seven optimizers, and compare them.
 
-The network is a multi-layer perceptron in plain NumPy. Each optimizer trains it twice, from the
-same initial weights and with the same mini-batches: with fusedopt, and with the class of the same
-name in fusedopt.reference, which does the same arithmetic in NumPy. Prints a table and saves a plot
-of the training losses.
+The network is a multi-layer perceptron in plain NumPy (gallery/network.py). Each optimizer trains
+it twice, from the same initial weights and with the same mini-batches: with fusedopt, and with the
+class of the same name in fusedopt.reference, which does the same arithmetic in NumPy. Prints a
+table and saves a plot of the training losses.
 
     pip install '.[examples]'    # in the root of the repository
     python examples/train_digits.py
@@ -16,20 +16,22 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+from gallery.network import (
+    Digits,
+    Params,
+    accuracy,
+    batches,
+    initial_params,
+    load_data,
+    loss_and_gradients,
+)
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TimeRemainingColumn
 from rich.table import Table
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 import fusedopt
 from fusedopt import reference
-
-Array = npt.NDArray[np.float32]
-Labels = npt.NDArray[np.int64]
-Params = dict[str, Array]
 
 LAYER_SIZES = (64, 512, 256, 10)  # 8x8 pixels, two hidden layers, ten digits
 BATCH_SIZE = 64
@@ -48,15 +50,6 @@ OPTIMIZERS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-class Digits(NamedTuple):
-    """Images, one per row with pixels from 0 to 1, and the digits that they show."""
-
-    train_images: Array
-    train_labels: Labels
-    test_images: Array
-    test_labels: Labels
-
-
 class Run(NamedTuple):
     """What one training run leaves behind."""
 
@@ -64,61 +57,6 @@ class Run(NamedTuple):
     losses: list[float]  # mean training loss of each epoch
     accuracy: float  # on the test images, from 0 to 1
     step_seconds: float  # spent in opt.step
-
-
-def load_data(seed: int) -> Digits:
-    """Load the digits that come with scikit-learn, and set a quarter aside for the test."""
-    images, labels = load_digits(return_X_y=True)
-    images = (images / 16).astype(np.float32)  # pixels come as 0 to 16
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        images, labels, test_size=0.25, stratify=labels, random_state=seed
-    )
-    return Digits(train_images, train_labels, test_images, test_labels)
-
-
-# --- The network ---
-
-
-def initial_params(rng: np.random.Generator) -> Params:
-    """Draw weights that keep the scale of signals through ReLU layers (He et al., 2015)."""
-    params: Params = {}
-    for layer in (1, 2, 3):
-        inputs, outputs = LAYER_SIZES[layer - 1 : layer + 1]
-        weights = rng.standard_normal((inputs, outputs), dtype=np.float32)
-        params[f"W{layer}"] = weights * np.float32(np.sqrt(2 / inputs))
-        params[f"b{layer}"] = np.zeros(outputs, np.float32)
-    return params
-
-
-def forward(params: Params, images: Array) -> tuple[Array, Array, Array]:
-    """Return both hidden layers and, for each image, the scores of the ten digits."""
-    hidden1 = np.maximum(images @ params["W1"] + params["b1"], 0)
-    hidden2 = np.maximum(hidden1 @ params["W2"] + params["b2"], 0)
-    return hidden1, hidden2, hidden2 @ params["W3"] + params["b3"]
-
-
-def loss_and_gradients(params: Params, images: Array, labels: Labels) -> tuple[float, Params]:
-    """Return the mean cross-entropy of a mini-batch, and its gradient for each parameter."""
-    hidden1, hidden2, scores = forward(params, images)
-    scores -= scores.max(axis=1, keepdims=True)  # no change to the softmax, and exp can't overflow
-    log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    rows = np.arange(len(labels))
-    loss = -log_probabilities[rows, labels].mean()
-
-    d_scores = np.exp(log_probabilities)
-    d_scores[rows, labels] -= 1
-    d_scores /= len(labels)
-    d_hidden2 = (d_scores @ params["W3"].T) * (hidden2 > 0)
-    d_hidden1 = (d_hidden2 @ params["W2"].T) * (hidden1 > 0)
-    gradients = {
-        "W1": images.T @ d_hidden1,
-        "b1": d_hidden1.sum(axis=0),
-        "W2": hidden1.T @ d_hidden2,
-        "b2": d_hidden2.sum(axis=0),
-        "W3": hidden2.T @ d_scores,
-        "b3": d_scores.sum(axis=0),
-    }
-    return float(loss), gradients
 
 
 # --- Training ---
@@ -134,26 +72,22 @@ def train(
 ) -> Run:
     """Train a new network; the seed decides its initial weights and the mini-batches."""
     rng = np.random.default_rng(seed)
-    params = initial_params(rng)
+    params = initial_params(rng, LAYER_SIZES)
     opt = optimizer_class(params, **arguments)
     losses = []
     step_seconds = 0.0
     for _ in range(epochs):
-        order = rng.permutation(len(digits.train_labels))
         loss_sum = 0.0
-        for first in range(0, len(order), BATCH_SIZE):
-            batch = order[first : first + BATCH_SIZE]
-            images, labels = digits.train_images[batch], digits.train_labels[batch]
+        for images, labels in batches(digits, rng, BATCH_SIZE):
             loss, grads = loss_and_gradients(params, images, labels)
-            loss_sum += loss * len(batch)  # weighted, as the last batch is smaller
+            loss_sum += loss * len(labels)  # weighted, as the last batch is smaller
             start = time.perf_counter()
             opt.step(grads)  # updates the arrays in params
             step_seconds += time.perf_counter() - start
-        losses.append(loss_sum / len(order))
+        losses.append(loss_sum / len(digits.train_labels))
         after_epoch()
-    _, _, scores = forward(params, digits.test_images)
-    accuracy = float(np.mean(scores.argmax(axis=1) == digits.test_labels))
-    return Run(params, losses, accuracy, step_seconds)
+    right = accuracy(params, digits.test_images, digits.test_labels)
+    return Run(params, losses, right, step_seconds)
 
 
 def train_all(epochs: int, seed: int, console: Console) -> dict[str, tuple[Run, Run]]:
