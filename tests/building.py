@@ -12,6 +12,7 @@ Needs git, a C++ compiler, and ``build`` beside this Python. What isn't there of
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -25,6 +26,7 @@ from time import monotonic
 from clean_room import link_programs, source_distribution
 from programs import need, output
 
+STRICT = "--config-settings=cmake.define.FUSEDOPT_WERROR=ON"
 ADVICE = "apt install g++ python3-dev"
 STEPS = """
 import numpy as np, fusedopt, fusedopt.reference
@@ -98,7 +100,7 @@ def no_compiler(place: Place) -> None:
 
 def no_headers(place: Place) -> None:
     nowhere = place.folder / "include"
-    said = place.fail("-C", f"cmake.define.Python_INCLUDE_DIR={nowhere}")
+    said = place.fail(f"--config-settings=cmake.define.Python_INCLUDE_DIR={nowhere}")
     expect("missing: Development.Module", said)
 
 
@@ -125,17 +127,19 @@ def odd_path(place: Place) -> None:
 
 
 def debug(place: Place) -> None:
-    place.install("-C", "cmake.build-type=Debug")
+    place.install("--config-settings=cmake.build-type=Debug")
+    (cache,) = place.source.glob("build/*/CMakeCache.txt")
+    expect("CMAKE_BUILD_TYPE:STRING=Debug", cache.read_text("utf-8"))
 
 
 def clang(place: Place) -> None:
-    said = place.install("-C", "cmake.define.FUSEDOPT_WERROR=ON", CXX=need("clang++", "clang"))
+    said = place.install(STRICT, CXX=need("clang++", "clang"))
     expect("compiler: Clang", said)
 
 
 def gcc_11(place: Place) -> None:
     how = {"CXX": need("g++-11", "g++-11")}
-    expect("compiler: GCC 11", place.install("-C", "cmake.define.FUSEDOPT_WERROR=ON", **how))
+    expect("compiler: GCC 11", place.install(STRICT, **how))
 
 
 def ccache(place: Place) -> None:
@@ -143,13 +147,15 @@ def ccache(place: Place) -> None:
     program, folder = need("ccache", "ccache"), place.folder / "cache"
     # One folder for both, as the compiler is called with paths in it.
     how = {"CMAKE_CXX_COMPILER_LAUNCHER": program, "CCACHE_DIR": str(folder)}
-    isolated = ("-C", f"build-dir={place.folder / 'b'}", "--no-build-isolation")
+    isolated = (f"--config-settings=build-dir={place.folder / 'b'}", "--no-build-isolation")
     how |= place.with_tools(">=3,<4")
     place.install(*isolated, **how)
     shutil.rmtree(place.folder / "b")
     output(program, "--zero-stats", CCACHE_DIR=str(folder))
     place.install(*isolated, "--force-reinstall", "--no-deps", **how)
-    expect("100.0%", output(program, "--show-stats", CCACHE_DIR=str(folder)))
+    stats = output(program, "--show-stats", CCACHE_DIR=str(folder))
+    if not re.search(r"Hits: +(\d+) / +\1 \(100", stats):
+        raise SystemExit(f"not all of it was known:\n{stats}")
 
 
 def other_pybind11(place: Place) -> None:

@@ -1,7 +1,8 @@
 """The package as users get it, on machines that can't build it.
 
-    python tests/clean_room.py             every Python that is found, every instruction set
-    python tests/clean_room.py --quick     the Python that runs this, and a few tests
+    python tests/clean_room.py              every Python that is found, every instruction set
+    python tests/clean_room.py 3.12 3.13    these
+    python tests/clean_room.py --quick      the Python that runs this, and a few tests
 
 For each Python: a source distribution, a wheel built from it in isolation, repaired by auditwheel,
 and installed into a fresh environment, without a compiler or CMake on its PATH; then the tests that
@@ -24,6 +25,7 @@ import sys
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -51,7 +53,7 @@ EACH_SET = (
     "subnormals",
     "threads",
 )
-QUICK = ("equality", "config", "layers", "state_dict", "threads", "machine_code")
+QUICK = ("equality", "config", "guarantees", "layers", "state_dict", "threads", "machine_code")
 PEERS = ("orjson", "safetensors", "contourpy")
 #: What a test may ask for that isn't there.
 SKIPS = ("compiler", "extra", "needs 12 GiB", "needs threadpoolctl", "no build folder")
@@ -110,10 +112,10 @@ def make_room(python: str, folder: Path) -> Room:
     return Room(folder / "environment", f"{folder / 'environment' / 'bin'}:{programs}")
 
 
-def pythons() -> dict[str, str]:
-    """Return the interpreters that are found, by version."""
+def pythons(versions: Sequence[str]) -> dict[str, str]:
+    """Return the interpreters of these versions that are found."""
     found = {}
-    for version in PYTHONS:
+    for version in versions:
         program = shutil.which(f"python{version}")
         if program and subprocess.run([program, "-c", "import venv"]).returncode == 0:
             found[version] = program
@@ -178,7 +180,7 @@ def run_tests(room: Room, source: Path, wheel: Path, version: str, quick: bool) 
 
 def pytest(room: Room, folder: Path, isa: str, *arguments: object) -> str:
     """Run it in a folder; return what it printed, or end."""
-    command = (room.environment / "bin" / "pytest", "-q", "-p", "no:cacheprovider")
+    command = (room.environment / "bin" / "pytest", "-q", "--color=no", "-p", "no:cacheprovider")
     spread = ("-n", "2", "--dist", "worksteal", "-m", "not timed")
     done = subprocess.run(
         [str(word) for word in (*command, *spread, *arguments)],
@@ -232,11 +234,12 @@ def sizes_and_times(room: Room, source: Path, wheel: Path) -> None:
 def main() -> None:
     """Do it all."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("pythons", nargs="*", choices=[*PYTHONS, []], metavar="VERSION")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--output", type=Path, metavar="FOLDER")
     options = parser.parse_args()
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
-    chosen = {here: sys.executable} if options.quick else pythons()
+    chosen = {here: sys.executable} if options.quick else pythons(options.pythons or PYTHONS)
     commit_time = output("git", "-C", ROOT, "log", "-1", "--format=%ct")
     os.environ.setdefault("SOURCE_DATE_EPOCH", commit_time)
     with tempfile.TemporaryDirectory() as temporary:

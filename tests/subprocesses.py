@@ -12,7 +12,7 @@ def run_python(
     """Run code, which can import the tests' modules."""
     return subprocess.run(
         [sys.executable, "-W", "ignore", "-c", code, *arguments],
-        env=os.environ | environment,
+        env=os.environ | {"PYTHON_COLORS": "0"} | environment,
         cwd=Path(__file__).parent,
         capture_output=True,
         text=True,

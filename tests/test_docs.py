@@ -55,7 +55,8 @@ def test_python_in_pages(
     monkeypatch.chdir(tmp_path)
     path = ROOT / page if page == "README.md" else ROOT / "docs" / page
     namespace: dict[str, object] = {}
-    for block in re.findall(r"^```python\n(.*?)^```", path.read_text(), re.MULTILINE | re.DOTALL):
+    text = path.read_text("utf-8")
+    for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, page, "exec"), namespace)
-        for text in re.findall(r"^ *print\(.*\)  # (.*)$", block, re.MULTILINE):
-            assert text in capsys.readouterr().out
+        for line in re.findall(r"^ *print\(.*\)  # (.*)$", block, re.MULTILINE):
+            assert line in capsys.readouterr().out

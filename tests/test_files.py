@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import safetensors
-import safetensors.numpy
 
 import fusedopt
 from cases import FORMS, RULE_CASES, Case, assert_same, every_dtype, random_arrays
 from fusedopt import LossScaler, _files, reference, schedules
+
+safetensors = pytest.importorskip("safetensors", reason="needs the extra 'test'")
+pytest.importorskip("safetensors.numpy")
 
 SHAPES = [(3, 5), 257, 0, (), 8193]
 

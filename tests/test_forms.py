@@ -565,15 +565,15 @@ def test_the_page_names_tests_that_exist() -> None:
         found = pattern.findall(row[-1])
         assert found, row
         for module, function, form in found:
-            source = (PAGE.parent.parent / "tests" / f"{module}.py").read_text()
+            source = (PAGE.parent.parent / "tests" / f"{module}.py").read_text("utf-8")
             assert f"def {function}(" in source, (module, function)
             assert not form or f'"{form}": Form(' in source, (module, form)
 
 
 def test_every_published_form_is_on_the_page() -> None:
-    text = PAGE.read_text()
+    text = PAGE.read_text("utf-8")
     for module in ("optax", "keras", "scikit_learn", "autograd", "thinc"):
-        source = (PAGE.parent.parent / "tests" / f"test_{module}.py").read_text()
+        source = (PAGE.parent.parent / "tests" / f"test_{module}.py").read_text("utf-8")
         for form in re.findall(r'^    "([\w-]+)": Form\(', source, re.MULTILINE):
             assert f"`test_{module}.py::test_form[{form}]`" in text, (module, form)
 

@@ -437,7 +437,8 @@ print(number("asked").value)
 @pytest.mark.parametrize("content", [None, b"not a library"])
 def test_without_its_module(tmp_path: Path, content: bytes | None) -> None:
     """By name it's an error that says so; auto does without, also where a runtime is at hand."""
-    odd = tmp_path / os.fsdecode(b"caf\xe9")  # which isn't UTF-8
+    # Which isn't UTF-8; from 3.12 on Python loads no module from such a folder.
+    odd = tmp_path / ("café" if sys.version_info >= (3, 12) else os.fsdecode(b"caf\xe9"))
     module = copy_without_its_module(odd)
     if content:
         module.write_bytes(content)

@@ -234,6 +234,7 @@ def test_it_is_on_the_disk_before_it_takes_the_old_ones_place(
     assert calls == (["fsync", "replace"] if os.name == "nt" else ["fsync", "replace", "fsync"])
 
 
+@posix
 def test_a_link_a_long_name_and_permissions_stay(tmp_path: Path) -> None:
     long = tmp_path / ("x" * 250)
     opt = stepped()

@@ -93,7 +93,7 @@ def build(target: Target, folder: Path) -> None:
 def printed(target: Target, folder: Path) -> dict[str, str]:
     """Return what each program prints."""
     if target.system == "Windows":
-        wine, ending = [need("wine", "wine64")], ".exe"
+        wine, ending = [need("wine", "wine")], ".exe"
     else:
         wine, ending = [], ""
     quiet = {"WINEDEBUG": "-all"}
