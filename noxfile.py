@@ -12,6 +12,8 @@ mode for CI: ``nox -s sanitizers -- --quick``. Every session has an environment 
 
 from __future__ import annotations
 
+import os
+
 import nox
 
 nox.needs_version = ">=2025.2"
@@ -35,7 +37,7 @@ def install(session: nox.Session, package: str = ".[test]") -> None:
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite; peers where PEERS=1 (torch, optax, Keras, and more)."""
-    install(session, PEERS if session.env.get("PEERS") else ".[test]")
+    install(session, PEERS if os.environ.get("PEERS") else ".[test]")
     session.run("pytest", *session.posargs)
 
 
@@ -153,7 +155,8 @@ def building(session: nox.Session) -> None:
 @nox.session(default=False)
 def wheels(session: nox.Session) -> None:
     """Build wheels for this system as the workflow does; on Linux that takes Docker."""
-    session.install("cibuildwheel==4.3.3")
+    groups = nox.project.load_toml("pyproject.toml")
+    session.install(*nox.project.dependency_groups(groups, "wheels"))
     session.run("cibuildwheel", "--output-dir", "wheelhouse", *session.posargs)
 
 
