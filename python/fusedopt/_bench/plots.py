@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from .paired import Paired
 from .rows import Row
@@ -55,6 +56,10 @@ def _bandwidths(figure: Any, results: list[tuple[Row, Paired]], threads: int) ->
         axis.set_title(rule, fontsize="medium")
         axis.set_xscale("log")
         axis.set_yscale("log")
+        axis.xaxis.set_major_formatter(_in_words)
+        axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.yaxis.set_major_formatter(_in_words)
+        axis.yaxis.set_minor_formatter(NullFormatter())
         axis.grid(alpha=0.3)
     figure.supxlabel("elements of one array")
     figure.supylabel("GB/s")
@@ -72,8 +77,17 @@ def _bars(axis: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
     axis.invert_yaxis()
     axis.set_xscale("log")
     axis.set_xlim(0.5, max([2.0, *ratios]) * 2)
+    axis.xaxis.set_major_formatter(_in_words)
     axis.axvline(1, color="black", linewidth=1)
     axis.set_title(f"Times as long as fusedopt's step, {_number(threads)}")
+
+
+def _in_words(value: float, _: object = None) -> str:
+    """Return 0.5, 20, 1k, 10M: no powers to work out."""
+    for size, letter in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
 
 
 def _number(threads: int) -> str:
