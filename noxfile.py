@@ -22,6 +22,8 @@ nox.options.default_venv_backend = "uv|virtualenv"
 STRICT = "-Ccmake.define.FUSEDOPT_WERROR=ON"
 PEERS = ".[test,bench,examples,peers]"  # on Linux, torch's CPU build first, or it is gigabytes
 
+SITE = ("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
+
 SCHEMAS = {
     "github-workflows": [".github/workflows/ci.yml", ".github/workflows/wheels.yml"],
     "dependabot": [".github/dependabot.yml"],
@@ -162,9 +164,12 @@ def wheels(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
-    """Run every example of the documentation, and hold its promises to the tests they name."""
-    install(session)
-    session.run("pytest", "tests/test_docs.py", "tests/test_guarantees.py", *session.posargs)
+    """Run the documentation's examples, hold its promises to their tests, and make the site."""
+    install(session, ".[test,examples]")
+    groups = nox.project.load_toml("pyproject.toml")
+    session.install(*nox.project.dependency_groups(groups, "docs"))
+    session.run("pytest", "tests/test_docs.py", "tests/test_guarantees.py")
+    session.run(*SITE, *session.posargs)
 
 
 @nox.session(name="clean-room", default=False)

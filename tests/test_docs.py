@@ -12,6 +12,7 @@ import pytest
 
 import fusedopt
 from fusedopt import functional, reference
+from published import peer
 
 ROOT = Path(__file__).parent.parent
 MODULES = [
@@ -42,9 +43,20 @@ def test_every_public_docstring_has_an_example(thing: object) -> None:
     assert ">>> " in (inspect.getdoc(thing) or "")
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *sorted(p.name for p in (ROOT / "docs").glob("*.md"))]
-)
+PAGES = [
+    "README.md",
+    *sorted(p.relative_to(ROOT).as_posix() for p in (ROOT / "docs").rglob("*.md")),
+]
+#: What a page's examples import besides.
+NEEDS = {
+    "docs/howto/from_torch.md": ("torch",),
+    "docs/howto/from_keras.md": ("jax", "keras"),
+    "docs/howto/from_optax.md": ("jax",),
+    "docs/howto/from_scikit_learn.md": ("sklearn",),
+}
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if "/_build/" not in page])
 def test_python_in_pages(
     page: str,
     capsys: pytest.CaptureFixture[str],
@@ -53,10 +65,31 @@ def test_python_in_pages(
 ) -> None:
     """All Python blocks of a page run in order, and print(...)  # text prints the text."""
     monkeypatch.chdir(tmp_path)
-    path = ROOT / page if page == "README.md" else ROOT / "docs" / page
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    for module in NEEDS.get(page, ()):
+        peer(module)
     namespace: dict[str, object] = {}
-    text = path.read_text("utf-8")
+    text = (ROOT / page).read_text("utf-8")
     for block in re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         exec(compile(block, page, "exec"), namespace)
+        printed = capsys.readouterr().out.splitlines()
         for line in re.findall(r"^ *print\(.*\)  # (.*)$", block, re.MULTILINE):
-            assert line in capsys.readouterr().out
+            assert any(line in one for one in printed), printed
+
+
+LINK = re.compile(r"\]\(([\w./-]+?)/?(?:#([\w-]+))?\)")
+
+
+@pytest.mark.parametrize(
+    "page", [*PAGES, "CONTRIBUTING.md", "CHANGELOG.md", "RELEASING.md", "SECURITY.md"]
+)
+def test_links_between_pages(page: str) -> None:
+    """What a link leads to is there; the gallery's pages are made of its programs."""
+    for path, _ in LINK.findall((ROOT / page).read_text("utf-8")):
+        target = (ROOT / page).parent / path
+        if target.parent.name == "gallery":
+            program = ROOT / "examples" / "gallery" / f"{target.stem}.py"
+            assert target.suffix == ".rst"
+            assert target.stem == "index" or program.exists(), path
+        else:
+            assert target.exists(), path

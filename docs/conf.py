@@ -1,0 +1,147 @@
+"""How the documentation is built: ``nox -s docs`` makes ``docs/_build/html/index.html``.
+
+Every page is Markdown. What GitHub shows in the root of the repository is part of it, too:
+README.md and its like are included, and links to them lead to those pages.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from sphinx.application import Sphinx
+from sphinx_gallery.sorting import ExplicitOrder
+
+import fusedopt
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "examples" / "gallery"))  # where programs find each other
+
+# As they are shown: momentum, then a step size for each element, then networks.
+PROGRAMS = (
+    "local_minimum",
+    "acceleration",
+    "elongated_bowl",
+    "nesterov",
+    "moving_average",
+    "momentum_schedule",
+    "bias_correction",
+    "one_learning_rate",
+    "amsgrad",
+    "weight_decay",
+    "sensitivity",
+    "convolutional_network",
+    "wall_clock",
+)
+
+project = "fusedopt"
+author = "the fusedopt developers"
+copyright = "2026, the fusedopt developers"  # noqa: A001
+release = version = fusedopt.__version__
+
+extensions = [
+    "myst_parser",
+    "numpydoc",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "sphinx.ext.intersphinx",
+    "sphinx.ext.mathjax",
+    "sphinx_copybutton",
+    "sphinx_gallery.gen_gallery",
+]
+exclude_patterns = ["_build", "sg_execution_times.rst", "**/sg_execution_times.rst"]
+nitpicky = True
+nitpick_ignore_regex = [
+    # Types in words, as NumPy's style has them, and names of types that are only for checkers.
+    ("py:class", r"(?!fusedopt).*"),
+    ("py:class", r"fusedopt\.(\w+\.)?_.*"),
+]
+
+templates_path = ["_templates"]
+html_theme = "furo"
+html_title = "fusedopt"
+html_static_path = ["_static"]
+html_css_files = ["fusedopt.css"]
+html_theme_options = {"navigation_with_keys": True}
+copybutton_prompt_text = r">>> |\.\.\. |\$ "
+copybutton_prompt_is_regexp = True
+
+myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_heading_anchors = 3
+myst_links_external_new_tab = False
+# Blocks in a language that Pygments doesn't know how to mark.
+suppress_warnings = ["misc.highlighting_failure"]
+
+autosummary_generate = True
+autodoc_typehints = "none"  # numpydoc says what types there are
+numpydoc_show_class_members = False
+numpydoc_xref_param_type = False
+
+# Inventories of other projects are fetched: only where somebody says that there is a network.
+if os.environ.get("FUSEDOPT_DOCS_ONLINE"):
+    intersphinx_mapping = {
+        "python": ("https://docs.python.org/3", None),
+        "numpy": ("https://numpy.org/doc/stable", None),
+        "torch": ("https://docs.pytorch.org/docs/stable", None),
+    }
+
+sphinx_gallery_conf = {
+    "examples_dirs": ["../examples/gallery"],
+    "gallery_dirs": ["gallery"],
+    "filename_pattern": r".*\.py",
+    "ignore_pattern": r"^(convolution|images|look|network|run)\.py$",
+    "within_subsection_order": ExplicitOrder([*(f"{name}.py" for name in PROGRAMS), "*"]),
+    "download_all_examples": False,
+    "remove_config_comments": True,
+    "show_memory": False,
+    "copyfile_regex": r"^(convolution|images|look|network|run)\.py$",
+    "plot_gallery": "True",
+    "abort_on_example_error": True,
+    "min_reported_time": 5,
+    "doc_module": ("fusedopt",),
+    "backreferences_dir": None,
+    "show_signature": False,
+}
+
+# What is shown on GitHub, and which page of these has it.
+_PAGES = {
+    "README.md": "index.md",
+    "CHANGELOG.md": "changelog.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "RELEASING.md": "releasing.md",
+    "SECURITY.md": "security.md",
+    "examples": "examples.md",
+}
+
+
+def _lead_to_pages(text: str, to_root: str, from_root: str) -> str:
+    """Turn links to files of the repository into links to pages.
+
+    ``to_root`` is how a link begins that leads to the repository's root, ``from_root`` how one to
+    this folder begins in the end.
+    """
+
+    def page_of(link: re.Match[str]) -> str:
+        path, anchor = link[1], link[2] or ""
+        if not path.startswith(to_root):
+            return link[0]
+        path = path.removeprefix(to_root)
+        page = _PAGES.get(path) or (path.startswith("docs/") and path.removeprefix("docs/"))
+        return f"]({from_root}{page}{anchor})" if page else link[0]
+
+    return re.sub(r"\]\(([\w./-]+?)/?(#[\w-]+)?\)", page_of, text)
+
+
+def _read_page(app: Sphinx, page: str, source: list[str]) -> None:
+    depth = page.count("/")
+    source[0] = _lead_to_pages(source[0], "../" * (depth + 1), "../" * depth)
+
+
+def _read_included(app: Sphinx, path: Path, page: str, content: list[str]) -> None:
+    content[0] = _lead_to_pages(content[0], "", "")
+
+
+def setup(app: Sphinx) -> None:
+    """Tell Sphinx what is to be done with each page."""
+    app.connect("source-read", _read_page)
+    app.connect("include-read", _read_included)
