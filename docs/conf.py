@@ -16,6 +16,7 @@ import fusedopt
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples" / "gallery"))  # where programs find each other
+sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
 
 # As they are shown: momentum, then a step size for each element, then networks.
 PROGRAMS = (
@@ -40,12 +41,12 @@ copyright = "2026, the fusedopt developers"  # noqa: A001
 release = version = fusedopt.__version__
 
 extensions = [
+    "mathml",
     "myst_parser",
     "numpydoc",
     "sphinx.ext.autodoc",
     "sphinx.ext.autosummary",
     "sphinx.ext.intersphinx",
-    "sphinx.ext.mathjax",
     "sphinx_copybutton",
     "sphinx_gallery.gen_gallery",
 ]
@@ -59,6 +60,7 @@ nitpick_ignore_regex = [
 
 templates_path = ["_templates"]
 html_theme = "furo"
+html_math_renderer = "mathml"
 html_title = "fusedopt"
 html_static_path = ["_static"]
 html_css_files = ["fusedopt.css"]

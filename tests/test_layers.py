@@ -3,7 +3,10 @@
 The automatic one's decisions are in test_automatic.py.
 """
 
+import ctypes
+import ctypes.util
 import itertools
+import platform
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -105,6 +108,26 @@ def test_one_thread_is_no_layer(name: str) -> None:
     fusedopt.set_threading_layer(name)
     fusedopt.set_num_threads(1)
     assert active() == "serial"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs a POSIX system")
+@pytest.mark.skipif(
+    platform.machine() not in ("x86_64", "aarch64", "arm64"), reason="needs a known processor"
+)
+@pytest.mark.parametrize("name", ["auto", *BUILT])
+def test_no_floating_point_flag_is_left(name: str) -> None:
+    """Neither by kernels nor by what auto reckons: others may ask for theirs."""
+    math, every_one = ctypes.CDLL(ctypes.util.find_library("m")), 0x3F  # on x86-64
+    fusedopt.set_threading_layer(name)
+    fusedopt.set_num_threads(2)
+    grads = [np.full(100_000, 1 / 3, np.float32)]
+    opt = fusedopt.Adam([np.ones(100_000, np.float32)])
+    left = 0
+    for _ in range(50):
+        math.feclearexcept(every_one)
+        opt.step(grads)
+        left |= math.fetestexcept(every_one)
+    assert left == 0
 
 
 def test_another_thread_changes_them() -> None:

@@ -4,7 +4,6 @@ from typing import Any
 
 import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 #: Okabe and Ito's colours, which all eyes tell apart.
@@ -32,17 +31,3 @@ def picture(
         each.spines[["top", "right"]].set_visible(False)
         each.grid(alpha=0.25)
     return figure, axes
-
-
-def label_ends(axes: Axes, lines: dict[str, Any]) -> None:
-    """Write each line's name at its end, in its colour: no legend to look up."""
-    for name, line in lines.items():
-        x, y = line.get_xdata()[-1], line.get_ydata()[-1]
-        axes.annotate(
-            name,
-            (x, y),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            color=line.get_color(),
-        )
