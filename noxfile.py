@@ -25,7 +25,11 @@ PEERS = ".[test,bench,examples,peers]"  # on Linux, torch's CPU build first, or 
 SITE = ("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
 
 SCHEMAS = {
-    "github-workflows": [".github/workflows/ci.yml", ".github/workflows/wheels.yml"],
+    "github-workflows": [
+        ".github/workflows/attacks.yml",
+        ".github/workflows/ci.yml",
+        ".github/workflows/wheels.yml",
+    ],
     "dependabot": [".github/dependabot.yml"],
     "citation-file-format": ["CITATION.cff"],
 }
