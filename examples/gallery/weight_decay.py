@@ -7,9 +7,9 @@ step (decoupled weight decay). Under SGD both are the same. Adam divides the gra
 size, and the penalty with it: where gradients are large, an L2 penalty hardly shrinks anything,
 and where they are small, too much. AdamW shrinks all weights alike.
 
-Whether that makes a better network is another question. In the small experiment at the end both
-gain about two percent over no decay, and the best value of either hardly depends on the learning
-rate.
+Whether that makes a better network is another question. In the small experiment at the end the
+gain over no decay is two or three percent for either, and the best value of either hardly depends on the
+learning rate.
 
 I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
 """
