@@ -8,7 +8,7 @@ size, and the penalty with it: where gradients are large, an L2 penalty hardly s
 and where they are small, too much. AdamW shrinks all weights alike.
 
 Whether that makes a better network is another question. In the small experiment at the end the
-gain over no decay is two or three percent for either, and the best value of either hardly depends on the
+gain over no decay is one to three percent, and the best value of either hardly depends on the
 learning rate.
 
 I. Loshchilov and F. Hutter, "Decoupled Weight Decay Regularization", ICLR 2019.
