@@ -18,8 +18,10 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "examples" / "gallery"))  # where programs find each other
 sys.path.insert(0, str(ROOT / "docs" / "_extensions"))
 
-# As they are shown: momentum, then a step size for each element, then networks.
-PROGRAMS = (
+from run import NO_PROGRAMS  # noqa: E402
+
+# Programs as they are shown: momentum, then a step size for each element, then networks.
+ORDER = (
     "local_minimum",
     "acceleration",
     "elongated_bowl",
@@ -34,6 +36,8 @@ PROGRAMS = (
     "convolutional_network",
     "wall_clock",
 )
+
+HELPERS = rf"^({'|'.join(NO_PROGRAMS)})\.py$"
 
 project = "fusedopt"
 author = "the fusedopt developers"
@@ -68,16 +72,11 @@ html_theme_options = {"navigation_with_keys": True}
 copybutton_prompt_text = r">>> |\.\.\. |\$ "
 copybutton_prompt_is_regexp = True
 
-myst_enable_extensions = ["amsmath", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_enable_extensions = ["dollarmath"]
 myst_heading_anchors = 3
-myst_links_external_new_tab = False
-# Blocks in a language that Pygments doesn't know how to mark.
-suppress_warnings = ["misc.highlighting_failure"]
 
-autosummary_generate = True
 autodoc_typehints = "none"  # numpydoc says what types there are
 numpydoc_show_class_members = False
-numpydoc_xref_param_type = False
 
 # Inventories of other projects are fetched: only where somebody says that there is a network.
 if os.environ.get("FUSEDOPT_DOCS_ONLINE"):
@@ -91,17 +90,13 @@ sphinx_gallery_conf = {
     "examples_dirs": ["../examples/gallery"],
     "gallery_dirs": ["gallery"],
     "filename_pattern": r".*\.py",
-    "ignore_pattern": r"^(convolution|images|look|network|run)\.py$",
-    "within_subsection_order": ExplicitOrder([*(f"{name}.py" for name in PROGRAMS), "*"]),
+    "ignore_pattern": HELPERS,
+    "within_subsection_order": ExplicitOrder([*(f"{name}.py" for name in ORDER), "*"]),
     "download_all_examples": False,
-    "remove_config_comments": True,
     "show_memory": False,
-    "copyfile_regex": r"^(convolution|images|look|network|run)\.py$",
-    "plot_gallery": "True",
+    "copyfile_regex": HELPERS,
     "abort_on_example_error": True,
     "min_reported_time": 5,
-    "doc_module": ("fusedopt",),
-    "backreferences_dir": None,
     "show_signature": False,
 }
 

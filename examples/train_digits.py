@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from gallery.network import (
-    Digits,
+    Images,
     Params,
     accuracy,
     batches,
@@ -65,7 +65,7 @@ class Run(NamedTuple):
 def train(
     optimizer_class: Callable[..., fusedopt.Optimizer],
     arguments: dict[str, Any],
-    digits: Digits,
+    digits: Images,
     epochs: int,
     seed: int,
     after_epoch: Callable[[], None],

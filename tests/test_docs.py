@@ -56,7 +56,7 @@ NEEDS = {
 }
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if "/_build/" not in page])
+@pytest.mark.parametrize("page", PAGES)
 def test_python_in_pages(
     page: str,
     capsys: pytest.CaptureFixture[str],

@@ -18,7 +18,6 @@ import fusedopt
 
 LEARNING_RATE = 0.01
 DISTANCE = 3.0
-STEPS = 300
 MOMENTA = (0, 0.5, 0.8, 0.9, 0.95)
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from network import cross_entropy
 
 Array = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int64]
@@ -145,15 +146,8 @@ def loss_and_gradients(
 ) -> tuple[float, Params]:
     """Return the mean cross-entropy of a mini-batch, and its gradient for each parameter."""
     seen, signals = forward(params, images, padding)
-    scores = signals[-1] - signals[-1].max(axis=1, keepdims=True)
-    log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
-    rows = np.arange(len(labels))
-    loss = -log_probabilities[rows, labels].mean()
-
+    loss, d_signal = cross_entropy(signals[-1], labels)
     gradients: Params = {}
-    d_signal = np.exp(log_probabilities)
-    d_signal[rows, labels] -= 1
-    d_signal /= len(labels)
     for name, inputs in zip(("fc3", "fc2", "fc1"), signals[-2::-1], strict=True):
         gradients[f"{name}.weight"] = d_signal.T @ inputs
         gradients[f"{name}.bias"] = d_signal.sum(axis=0)
@@ -167,7 +161,7 @@ def loss_and_gradients(
         gradients[f"{name}.weight"], gradients[f"{name}.bias"], d_images = convolve_gradients(
             d_values, there.patches, weight, padding, there.shape
         )
-    return float(loss), gradients
+    return loss, gradients
 
 
 def accuracy(params: Params, images: Array, labels: Labels, padding: int) -> float:

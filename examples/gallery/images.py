@@ -1,11 +1,15 @@
-"""Images to train on: CIFAR-10 from a folder, or the digits that come with scikit-learn."""
+"""Images to train on: CIFAR-10 from a folder, or the digits that come with scikit-learn.
+
+They are in NCHW, with pixels from -1 to 1; their classes are 0 to 9.
+"""
 
 import pickle
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from network import Images, load_data
 
 # What a batch of CIFAR-10 is made of. A pickle may name any function of any module, to be called
 # as it is loaded; one that names another than these is refused.
@@ -16,15 +20,6 @@ _ALLOWED = {
     ("numpy", "dtype"): ("numpy", "dtype"),
     ("_codecs", "encode"): ("_codecs", "encode"),
 }
-
-
-class Images(NamedTuple):
-    """Images in NCHW, with pixels from -1 to 1, and their classes, 0 to 9."""
-
-    train_images: npt.NDArray[np.float32]
-    train_labels: npt.NDArray[np.int64]
-    test_images: npt.NDArray[np.float32]
-    test_labels: npt.NDArray[np.int64]
 
 
 class _Unpickler(pickle.Unpickler):
@@ -59,15 +54,8 @@ def load_cifar(folder: Path) -> Images:
 
 def load_digits() -> Images:
     """Load 1,797 handwritten digits of 8x8 pixels; a quarter is for the test."""
-    from sklearn.datasets import load_digits
-    from sklearn.model_selection import train_test_split
-
-    pixels, labels = load_digits(return_X_y=True)
-    train_images, test_images, train_labels, test_labels = train_test_split(
-        _scaled(pixels.reshape(-1, 1, 8, 8), 16),
-        labels.astype(np.int64),
-        test_size=0.25,
-        stratify=labels,
-        random_state=0,
+    digits = load_data()
+    return digits._replace(
+        train_images=_scaled(digits.train_images.reshape(-1, 1, 8, 8), 1),
+        test_images=_scaled(digits.test_images.reshape(-1, 1, 8, 8), 1),
     )
-    return Images(train_images, train_labels, test_images, test_labels)

@@ -16,7 +16,7 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 from look import picture
-from network import batches, initial_params, load_data, loss_and_gradients
+from network import batches, initial_params, load_data, loss_and_gradients, steps_per_epoch
 
 import fusedopt
 from fusedopt import schedules
@@ -30,11 +30,12 @@ EPOCHS = 8 if QUICK else 20
 SEEDS = 5
 RISE = 5
 digits = load_data()
-STEPS_PER_EPOCH = sum(1 for _ in batches(digits, np.random.default_rng(0)))
 MOMENTA = {
     "0.5": 0.5,
     "0.9": 0.9,
-    f"0.5 to 0.9 in {RISE} epochs": schedules.linear(0.5, 0.9, steps=RISE * STEPS_PER_EPOCH),
+    f"0.5 to 0.9 in {RISE} epochs": schedules.linear(
+        0.5, 0.9, steps=RISE * steps_per_epoch(digits)
+    ),
 }
 BEGINNINGS = {
     "rough: pixels from 0 to 16": {"brightest": 16, "lr": 0.008},

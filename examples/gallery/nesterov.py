@@ -41,28 +41,23 @@ for _ in range(STEPS):
 points, ahead = np.array(points), np.array(ahead)
 
 # %%
-# Rearranged: one place, which is the one ahead.
+# Rearranged: one place, which is the one ahead. And momentum without looking.
 
-point = START.copy()
-opt = fusedopt.SGD([point], nesterov=True, **FORM)
-rearranged = []
-for _ in range(STEPS):
-    rearranged.append(point.copy())
-    opt.step([CURVATURE * point])
-rearranged = np.array(rearranged)
+
+def path(**more):
+    """Return where the parameters are, a row for each step."""
+    point = START.copy()
+    opt = fusedopt.SGD([point], **FORM, **more)
+    points = [point.copy()]
+    for _ in range(STEPS):
+        opt.step([CURVATURE * point])
+        points.append(point.copy())
+    return np.array(points)
+
+
+rearranged, plain = path(nesterov=True)[:-1], path()
 difference = np.abs(rearranged - ahead).max()
 print(f"largest difference of the rearranged path from the places ahead: {difference:.1e}")
-
-# %%
-# And momentum without looking.
-
-point = START.copy()
-opt = fusedopt.SGD([point], **FORM)
-plain = [point.copy()]
-for _ in range(STEPS):
-    opt.step([CURVATURE * point])
-    plain.append(point.copy())
-plain = np.array(plain)
 overshoot = {"Momentum": -plain[:, 1].min(), "Nesterov": -points[:, 1].min()}
 for name, far in overshoot.items():
     print(f"{name}: shoots past the bottom of the valley by {far:.2f}")

@@ -13,8 +13,8 @@ Labels = npt.NDArray[np.int64]
 Params = dict[str, Array]
 
 
-class Digits(NamedTuple):
-    """Images, one per row with pixels from 0 to 1, and the digits that they show."""
+class Images(NamedTuple):
+    """Images and their classes, to train on and for the test."""
 
     train_images: Array
     train_labels: Labels
@@ -22,24 +22,32 @@ class Digits(NamedTuple):
     test_labels: Labels
 
 
-def load_data(seed: int = 0) -> Digits:
-    """Load the digits that come with scikit-learn, 8x8 pixels each; a quarter is for the test."""
+def load_data(seed: int = 0) -> Images:
+    """Load the digits that come with scikit-learn; a quarter is for the test.
+
+    They have 8x8 pixels from 0 to 1, in a row for each.
+    """
     images, labels = load_digits(return_X_y=True)
     images = (images / 16).astype(np.float32)  # pixels come as 0 to 16
     train_images, test_images, train_labels, test_labels = train_test_split(
         images, labels, test_size=0.25, stratify=labels, random_state=seed
     )
-    return Digits(train_images, train_labels, test_images, test_labels)
+    return Images(train_images, train_labels, test_images, test_labels)
 
 
 def batches(
-    digits: Digits, rng: np.random.Generator, size: int = 64
+    digits: Images, rng: np.random.Generator, size: int = 64
 ) -> Iterator[tuple[Array, Labels]]:
     """Go over the images for training once, in a new order."""
     order = rng.permutation(len(digits.train_labels))
     for first in range(0, len(order), size):
         rows = order[first : first + size]
         yield digits.train_images[rows], digits.train_labels[rows]
+
+
+def steps_per_epoch(digits: Images, size: int = 64) -> int:
+    """Return how many batches there are."""
+    return -(-len(digits.train_labels) // size)
 
 
 def initial_params(rng: np.random.Generator, layer_sizes: Sequence[int]) -> Params:
@@ -63,18 +71,22 @@ def forward(params: Params, images: Array) -> list[Array]:
     return values
 
 
-def loss_and_gradients(params: Params, images: Array, labels: Labels) -> tuple[float, Params]:
-    """Return the mean cross-entropy of a mini-batch, and its gradient for each parameter."""
-    values = forward(params, images)
-    scores = values[-1]
-    scores -= scores.max(axis=1, keepdims=True)  # no change to the softmax, and exp can't overflow
+def cross_entropy(scores: Array, labels: Labels) -> tuple[float, Array]:
+    """Return the mean over a mini-batch, and its gradient for each score."""
+    scores = scores - scores.max(axis=1, keepdims=True)  # no change to the softmax, no overflow
     log_probabilities = scores - np.log(np.exp(scores).sum(axis=1, keepdims=True))
     rows = np.arange(len(labels))
     loss = -log_probabilities[rows, labels].mean()
+    d_scores = np.exp(log_probabilities)
+    d_scores[rows, labels] -= 1
+    d_scores /= len(labels)
+    return float(loss), d_scores
 
-    d_signal = np.exp(log_probabilities)
-    d_signal[rows, labels] -= 1
-    d_signal /= len(labels)
+
+def loss_and_gradients(params: Params, images: Array, labels: Labels) -> tuple[float, Params]:
+    """Return the mean cross-entropy of a mini-batch, and its gradient for each parameter."""
+    values = forward(params, images)
+    loss, d_signal = cross_entropy(values[-1], labels)
     gradients = {}
     for layer in range(len(values) - 1, 0, -1):
         inputs = values[layer - 1]
@@ -82,7 +94,7 @@ def loss_and_gradients(params: Params, images: Array, labels: Labels) -> tuple[f
         gradients[f"b{layer}"] = d_signal.sum(axis=0)
         if layer > 1:
             d_signal = (d_signal @ params[f"W{layer}"].T) * (inputs > 0)
-    return float(loss), gradients
+    return loss, gradients
 
 
 def accuracy(params: Params, images: Array, labels: Labels) -> float:

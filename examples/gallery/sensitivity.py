@@ -13,7 +13,14 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 from look import COLORS, GROUND, picture
-from network import accuracy, batches, initial_params, load_data, loss_and_gradients
+from network import (
+    accuracy,
+    batches,
+    initial_params,
+    load_data,
+    loss_and_gradients,
+    steps_per_epoch,
+)
 
 import fusedopt
 from fusedopt import schedules
@@ -32,7 +39,7 @@ OPTIMIZERS = {
     "Adam": (fusedopt.Adam, {}),
 }
 digits = load_data()
-STEPS = EPOCHS * sum(1 for _ in batches(digits, np.random.default_rng(0)))
+STEPS = EPOCHS * steps_per_epoch(digits)
 
 
 def final_accuracy(optimizer, hyperparameters, lr, seed):

@@ -19,7 +19,14 @@ import sys
 import matplotlib.pyplot as plt
 import numpy as np
 from look import COLORS, GROUND, picture
-from network import accuracy, batches, initial_params, load_data, loss_and_gradients
+from network import (
+    accuracy,
+    batches,
+    initial_params,
+    load_data,
+    loss_and_gradients,
+    steps_per_epoch,
+)
 
 import fusedopt
 from fusedopt import schedules
@@ -75,7 +82,7 @@ labels = digits.train_labels[:IMAGES].copy()
 wrong = rng.random(IMAGES) < 0.3
 labels[wrong] = rng.integers(0, 10, wrong.sum())
 few = digits._replace(train_images=digits.train_images[:IMAGES], train_labels=labels)
-STEPS_OF_A_RUN = EPOCHS * sum(1 for _ in batches(few, rng))
+STEPS_OF_A_RUN = EPOCHS * steps_per_epoch(few)
 
 
 def mean_accuracy(lr, weight_decay, **hyperparameters):
