@@ -40,6 +40,12 @@ def install(session: nox.Session, package: str = ".[test]") -> None:
     session.install(STRICT, package)
 
 
+def install_group(session: nox.Session, name: str) -> None:
+    """Install a dependency group of pyproject.toml."""
+    project = nox.project.load_toml("pyproject.toml")
+    session.install(*nox.project.dependency_groups(project, name))
+
+
 @nox.session
 def tests(session: nox.Session) -> None:
     """Run the test suite; peers where PEERS=1 (torch, optax, Keras, and more)."""
@@ -50,7 +56,7 @@ def tests(session: nox.Session) -> None:
 @nox.session
 def lint(session: nox.Session) -> None:
     """Check style and format, spelling, workflows, and what is expected of a project."""
-    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev"))
+    install_group(session, "dev")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
     sources = session.run("git", "ls-files", "*.hpp", "*.cpp", external=True, silent=True)
@@ -66,7 +72,7 @@ def lint(session: nox.Session) -> None:
 @nox.session
 def types(session: nox.Session) -> None:
     """Check types, and the native module's stub."""
-    session.install(*nox.project.dependency_groups(nox.project.load_toml("pyproject.toml"), "dev"))
+    install_group(session, "dev")
     install(session)
     session.run("mypy")
     with session.chdir(session.create_tmp()):
@@ -161,8 +167,7 @@ def building(session: nox.Session) -> None:
 @nox.session(default=False)
 def wheels(session: nox.Session) -> None:
     """Build wheels for this system as the workflow does; on Linux that takes Docker."""
-    groups = nox.project.load_toml("pyproject.toml")
-    session.install(*nox.project.dependency_groups(groups, "wheels"))
+    install_group(session, "wheels")
     session.run("cibuildwheel", "--output-dir", "wheelhouse", *session.posargs)
 
 
@@ -170,8 +175,7 @@ def wheels(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Run the documentation's examples, hold its promises to their tests, and make the site."""
     install(session, ".[test,examples]")
-    groups = nox.project.load_toml("pyproject.toml")
-    session.install(*nox.project.dependency_groups(groups, "docs"))
+    install_group(session, "docs")
     session.run("pytest", "tests/test_docs.py", "tests/test_guarantees.py")
     session.run(*SITE, *session.posargs)
 
