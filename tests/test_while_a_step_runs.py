@@ -4,10 +4,7 @@ Where it releases the GIL other threads run; where it makes state in files Pytho
 """
 
 import contextlib
-import itertools
-import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from functools import partial
@@ -19,49 +16,13 @@ import pytest
 import fusedopt
 from cases import assert_same, copies
 from fusedopt import _core, reference
+from meanwhile import until_it_is_met
 from native_calls import NO_OPTIONS, native_rule
 from subprocesses import output_of
 
 N = 500_000  # elements, so that a step surely takes longer than waking a thread
 RULE = native_rule("momentum", 0.5, lr=1.0)
 OPTIONS = NO_OPTIONS | {"stats": True}
-
-
-def until_it_is_met(begin: Callable[[], None], step: Callable[[], Any], meet: Callable) -> int:
-    """Begin and step until meet() has run on another thread within a step; return how many.
-
-    Threads take turns only where one of them gives the GIL up: the other waits for it from before
-    the step on, and gets it as soon as the step does; on a busy machine it may come too late for
-    many steps.
-    """
-    inside = met = done = False
-    deadline = time.monotonic() + 60
-
-    def other() -> None:
-        nonlocal met
-        while not done:
-            if inside and not met:
-                meet()
-                met = True
-            time.sleep(0)
-
-    interval = sys.getswitchinterval()
-    sys.setswitchinterval(1000)
-    thread = threading.Thread(target=other)
-    thread.start()
-    try:
-        for count in itertools.count(1):
-            begin()
-            inside = True
-            step()
-            inside = False
-            if met:
-                return count
-            assert time.monotonic() < deadline, "no step let another thread run"
-    finally:
-        done = True
-        thread.join()
-        sys.setswitchinterval(interval)
 
 
 def emptied(grads: list[Any]) -> None:
