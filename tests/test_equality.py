@@ -58,6 +58,26 @@ def test_threads_and_chunks_do_not_matter(threads: int, chunk: int) -> None:
             assert_same(actual, expected)
 
 
+@every_dtype
+@every_rule
+def test_asking_for_memory_ahead_does_not_matter(case: Case, dtype: type) -> None:
+    """Processors differ in from how many bytes on they gain by it: from all, some, or nowhere."""
+    sizes = [0, 1, 63, 319, 320, 321, 1000, 4096, 4160, 5001]
+    params = random_arrays(0, dtype, sizes)
+    actual, expected = case.make(params), case.make_reference(copies(params))
+    for step, size in enumerate([0, 1, 2560, 16384, 2**62, None]):
+        _core.set_ahead_from(size)
+        grads = random_arrays(1 + step, dtype, sizes)
+        actual.step(grads)
+        expected.step(grads)
+    assert_same(actual, expected)
+
+
+def test_no_size_from_which_to_ask_for_memory_ahead() -> None:
+    with pytest.raises(ValueError, match="^size: expected 0 or more bytes$"):
+        _core.set_ahead_from(-1)
+
+
 def at_offset(array: np.ndarray, offset: int) -> np.ndarray:
     """Return a copy whose first byte lies offset bytes after a 64-byte boundary."""
     buffer = np.empty(array.nbytes + 128, np.uint8)

@@ -197,6 +197,11 @@ void set_grid(std::int64_t chunk, std::int64_t serial_below) {
   grid.serial_below = serial_below;
 }
 
+void set_ahead_from(std::optional<std::int64_t> size) {
+  if (size && *size < 0) throw py::value_error("size: expected 0 or more bytes");
+  grid.ahead_from = size.value_or(worth_asking_ahead());
+}
+
 }  // namespace
 }  // namespace fusedopt
 
@@ -325,4 +330,5 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("mode"));
   module.def("set_grid", &set_grid, py::kw_only(), py::arg("chunk"), py::arg("serial_below"));
+  module.def("set_ahead_from", &set_ahead_from, py::arg("size"));
 }

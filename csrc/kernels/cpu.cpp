@@ -76,6 +76,11 @@ bool cpu_has_x86_64_v4() {
   return cpu_has_x86_64_v3() && has(cpuid(7).ebx, leaf7_ebx_v4) && has(saved_states(), states_v4);
 }
 
+bool cpu_gains_by_asking_ahead() {
+  const Registers vendor = cpuid(0);  // "Auth" "enti" "cAMD"
+  return !(vendor.ebx == 0x68747541 && vendor.edx == 0x69746e65 && vendor.ecx == 0x444d4163);
+}
+
 }  // namespace fusedopt
 
 #else
@@ -84,6 +89,7 @@ namespace fusedopt {
 
 bool cpu_has_x86_64_v3() { return false; }
 bool cpu_has_x86_64_v4() { return false; }
+bool cpu_gains_by_asking_ahead() { return true; }
 
 }  // namespace fusedopt
 

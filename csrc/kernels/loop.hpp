@@ -38,7 +38,6 @@ inline void prefetch([[maybe_unused]] const void* address) {
 // best of blocks of 128 to 1024 bytes and distances of 512 to 4096.
 constexpr std::int64_t prefetched_block = 256;
 constexpr std::int64_t prefetch_distance = 1024;
-constexpr std::int64_t worth_prefetching = 16384;
 
 // Not inlined: next to it the loop over many small pieces became 10% slower.
 template <typename Rule, typename T, typename... State>
@@ -62,12 +61,12 @@ template <typename Rule, typename T, typename... State>
 
 template <typename Rule, typename T, int... k>
 void over_pieces(const typename Rule::template Coefficients<T>& folded, const Piece* pieces,
-                 std::int64_t count, Indices<k...>) {
+                 std::int64_t count, std::int64_t ahead_from, Indices<k...>) {
   const auto c = folded;  // in registers, which a reference isn't: an array could be behind it
   for (const Piece* piece = pieces; piece != pieces + count; ++piece) {
     auto* const p = static_cast<T*>(piece->streams[0]);
     const auto* const g = static_cast<const T*>(piece->streams[1]);
-    if (piece->size * std::int64_t(sizeof(T)) < worth_prefetching) {
+    if (piece->size * std::int64_t(sizeof(T)) < ahead_from) {
       loop<Rule, T>(c, piece->size, p, g, static_cast<T*>(piece->streams[2 + k])...);
     } else {
       long_loop<Rule, T>(folded, piece->size, p, g, static_cast<T*>(piece->streams[2 + k])...);
@@ -76,9 +75,10 @@ void over_pieces(const typename Rule::template Coefficients<T>& folded, const Pi
 }
 
 template <typename Rule, typename T>
-void update(const Coefficients& folded, const Piece* pieces, std::int64_t count) {
+void update(const Coefficients& folded, const Piece* pieces, std::int64_t count,
+            std::int64_t ahead_from) {
   using C = typename Rule::template Coefficients<T>;
-  over_pieces<Rule, T>(*reinterpret_cast<const C*>(folded.bytes), pieces, count,
+  over_pieces<Rule, T>(*reinterpret_cast<const C*>(folded.bytes), pieces, count, ahead_from,
                        typename CountTo<Rule::states.count>::Result{});
 }
 
@@ -99,10 +99,11 @@ struct Traffic {
 };
 
 template <int states, typename T>
-void traffic(const Coefficients&, const Piece* pieces, std::int64_t count) {
+void traffic(const Coefficients&, const Piece* pieces, std::int64_t count,
+             std::int64_t ahead_from) {
   const volatile T zero =
       0;  // the compiler would leave out what a zero that it knows makes useless
-  over_pieces<Traffic, T>({zero}, pieces, count, typename CountTo<states>::Result{});
+  over_pieces<Traffic, T>({zero}, pieces, count, ahead_from, typename CountTo<states>::Result{});
 }
 
 }  // namespace
