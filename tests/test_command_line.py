@@ -11,6 +11,8 @@ import fusedopt
 from fusedopt.__main__ import main
 from subprocesses import run_python
 
+ROOT = Path(__file__).parent.parent
+
 pytest.importorskip("rich", reason="needs the extra 'bench'")
 pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
 
@@ -88,11 +90,32 @@ def test_bench(
         assert row["ours"] > 0
         assert row["low"] <= row["ratio"] <= row["high"]
     assert results["fusedopt"]["version"] == fusedopt.__version__
+    loaded = report.as_json(report.load_json(saved), results["skipped"])
+    assert loaded["rows"] == results["rows"]
     assert results["skipped"].keys() == {"torch fused", "thinc"}
     printed = capsys.readouterr().out
     assert "naive NumPy, fresh" in printed
     assert "skipped: thinc: not there; pip install 'fusedopt[peers]' brings it" in printed
     assert "goals reached" in printed
+
+
+def test_documented_figures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tables are those of the saved run; a changed number is put back; pictures are drawn."""
+    from fusedopt._bench import plots, report
+
+    monkeypatch.syspath_prepend(ROOT / "bench")
+    import document
+
+    page = (ROOT / "docs" / "performance.md").read_text("utf-8")
+    results = report.load_json(document.RESULTS)
+    assert document.fill(page, results) == page
+    changed = page.replace("| Adam, GPT-2 | 1 | torch fused", "| Adam, GPT-2 | 3 | torch fused")
+    assert changed != page
+    assert document.fill(changed, results) == page
+    with pytest.raises(ValueError, match="0 places for the table 'forms': expected one"):
+        document.fill(page.replace("<!-- table: forms -->", ""), results)
+    plots.save_overview(tmp_path / "overview.png", results)
+    assert (tmp_path / "overview.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_company(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

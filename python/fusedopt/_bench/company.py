@@ -189,13 +189,13 @@ def report(*, quick: bool, console: Console) -> None:
         for workload in workloads:
             cell = measure(company, workload, SECONDS[quick])
             ratios = (cell.beside_one_thread(side) for side in compared)
-            one_thread = f"{median(cell.medians['serial']) * 1e6:,.0f} us"
+            one_thread = f"{median(cell.medians['serial']) * 1e6:,.0f} µs"
             table.add_row(workload, one_thread, *(f"{a:.2f} ({b:.2f})" for a, b in ratios))
         console.print(table)
     table = _table("training", "parameters", "fusedopt", "torch fused", "torch takes")
     for parameters in NETWORKS:
         run = train(parameters, SECONDS[quick])
-        ours, theirs = (f"{median(times) * 1e6:,.0f} us" for times in (run.ours, run.theirs))
+        ours, theirs = (f"{median(times) * 1e6:,.0f} µs" for times in (run.ours, run.theirs))
         table.add_row(f"{run.parameters:,}", ours, theirs, f"{run.ratio():.2f} times as long")
     console.print(table)
 

@@ -1,4 +1,4 @@
-"""Plots of the report: bandwidth against size, and how many times as long others take."""
+"""Plots of the report: everything that was measured, or what says most of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
 from .paired import Paired
+from .report import digits, in_units
 from .rows import Row
 from .workloads import RULES, bytes_moved, elements_of
 
@@ -18,7 +19,7 @@ _OURS, _ROOF, _LOSS = "#1f6f8b", "#b0b0b0", "#c8553d"
 
 def save(path: Path, results: list[tuple[Row, Paired]]) -> None:
     """Draw everything that was measured on the most threads into one file."""
-    threads = max((row.threads for row, _ in results), default=1)
+    threads = _most_threads(results)
     rooflines = [(r, p) for r, p in results if r.section == "traffic roofline"]
     bars = [
         (r, p)
@@ -32,6 +33,63 @@ def save(path: Path, results: list[tuple[Row, Paired]]) -> None:
     _bandwidths(top, [x for x in rooflines if x[0].threads == threads], threads)
     _bars(bottom.subplots(), bars, threads)
     figure.savefig(path, dpi=120)
+
+
+def save_overview(path: Path, results: list[tuple[Row, Paired]]) -> None:
+    """Draw Adam's step on the most threads: one array of any size, a small network, a large one."""
+    threads = _most_threads(results)
+    adam = [
+        (r, p)
+        for r, p in results
+        if (r.rule, r.dtype, r.threads, r.fresh) == ("Adam", "float32", threads, False)
+    ]
+    figure = Figure(figsize=(10, 3.7), layout="constrained")
+    sizes, small, large = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
+    _times_by_size(sizes, adam)
+    _rivals(small, adam, "MLP", "A small network:\n6 arrays, 17,610 elements")
+    _rivals(large, adam, "GPT-2", "GPT-2:\n148 arrays, 124M elements")
+    figure.suptitle(f"How long a step of Adam takes, float32, {_number(threads)}")
+    figure.savefig(path, dpi=150)
+
+
+def _most_threads(results: list[tuple[Row, Paired]]) -> int:
+    return max((row.threads for row, _ in results), default=1)
+
+
+def _times_by_size(axis: Any, adam: list[tuple[Row, Paired]]) -> None:
+    arrays = [(elements_of(r.workload), p) for r, p in adam if r.section == "one array"]
+    memory = [(elements_of(r.workload), p) for r, p in adam if r.section == "traffic roofline"]
+    for points, color, style, name in (
+        ([(n, p.theirs) for n, p in arrays], _LOSS, "o-", "torch, fused"),
+        ([(n, p.ours) for n, p in arrays], _OURS, "o-", "fusedopt"),
+        ([(n, p.ours) for n, p in memory], _ROOF, "--", "memory alone"),
+    ):
+        axis.plot(*zip(*points, strict=True), style, color=color, label=name, markersize=4)
+    axis.set_xscale("log")
+    axis.set_yscale("log")
+    axis.xaxis.set_major_formatter(_in_words)
+    axis.yaxis.set_major_locator(LogLocator())
+    axis.yaxis.set_major_formatter(lambda seconds, _: in_units(seconds))
+    axis.grid(alpha=0.3)
+    axis.set_title("One array,\nby its number of elements", fontsize="medium")
+    axis.legend(fontsize="small")
+
+
+def _rivals(axis: Any, adam: list[tuple[Row, Paired]], workload: str, title: str) -> None:
+    ratios = {
+        r.rival: p.ratio
+        for r, p in adam
+        if (r.section, r.workload) == ("lists of arrays", workload)
+    }
+    bars = sorted({"fusedopt": 1.0, **ratios}.items(), key=lambda bar: bar[1])
+    names = [name for name, _ in bars]
+    colors = [_OURS if name == "fusedopt" else _ROOF for name in names]
+    drawn = axis.barh(names, [ratio for _, ratio in bars], color=colors)
+    axis.bar_label(drawn, [digits(ratio) for _, ratio in bars], padding=3, fontsize="small")
+    axis.invert_yaxis()
+    axis.set_xlim(0, 1.2 * bars[-1][1])
+    axis.set_xlabel("times as long as fusedopt")
+    axis.set_title(title, fontsize="medium")
 
 
 def _grid_rows() -> int:
@@ -68,7 +126,7 @@ def _bandwidths(figure: Any, results: list[tuple[Row, Paired]], threads: int) ->
 
 
 def _bars(axis: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
-    names = [f"{r.rule}, {r.workload}, {r.rival}" for r, _ in results]
+    names = [f"{r.rule}, {_parameters(r)}, {r.rival}" for r, _ in results]
     ratios = [p.ratio for _, p in results]
     colors = [_OURS if ratio >= 1 else _LOSS for ratio in ratios]
     bars = axis.barh(range(len(names)), ratios, color=colors, left=0)
@@ -80,6 +138,12 @@ def _bars(axis: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
     axis.xaxis.set_major_formatter(_in_words)
     axis.axvline(1, color="black", linewidth=1)
     axis.set_title(f"Times as long as fusedopt's step, {_number(threads)}")
+
+
+def _parameters(row: Row) -> str:
+    if row.section == "one array":
+        return f"{_in_words(elements_of(row.workload))} elements"
+    return row.parameters
 
 
 def _in_words(value: float, _: object = None) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import fusedopt
 from . import machine
 from .paired import Paired
 from .peers import MissingPeerError
-from .rows import Row, Scope, all_rows
+from .rows import Goal, Row, Scope, all_rows
 from .whole_step import bytes_per_element
 from .workloads import bytes_moved, elements_of
 
@@ -60,7 +60,7 @@ def show(results: Results, missing: dict[str, str], console: Console) -> None:
     for reason in missing.values():
         console.print(f"skipped: {reason}", markup=False)  # an extra is in square brackets
     bounded = [(row, pair) for row, pair in results if row.goal]
-    fallen = [(row, pair) for row, pair in bounded if not _is_met(row, pair)]
+    fallen = [(row, pair) for row, pair in bounded if not is_met(row, pair)]
     console.print(f"{len(bounded) - len(fallen)} of {len(bounded)} goals reached")
 
 
@@ -94,7 +94,7 @@ def _table(section: str, results: Results) -> Table:
         if not in_time:
             cells += [
                 in_units(theirs),
-                f"{_digits(pair.ratio)} ({_digits(pair.low)}, {_digits(pair.high)})",
+                f"{digits(pair.ratio)} ({digits(pair.low)}, {digits(pair.high)})",
             ]
         if roofline:
             moved = bytes_moved(row.rule, elements_of(row.workload), row.dtype)
@@ -105,35 +105,46 @@ def _table(section: str, results: Results) -> Table:
     return table
 
 
-def _digits(ratio: float) -> str:
+def digits(ratio: float) -> str:
+    """Return a ratio with three digits."""
     return f"{ratio:.2f}" if ratio < 10 else f"{ratio:.1f}" if ratio < 100 else f"{ratio:.0f}"
 
 
 def in_units(seconds: float) -> str:
     """Return a time with three digits and the unit that fits."""
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= size:
             return f"{seconds / size:.3g} {unit}" if seconds < 1000 * size else f"{seconds:.0f} s"
     return f"{seconds / 1e-9:.3g} ns"
 
 
-def _is_met(row: Row, pair: Paired) -> bool:
+def is_met(row: Row, pair: Paired) -> bool:
+    """Return whether the row's goal, if it has one, was reached."""
     return row.goal is None or row.goal.is_met_by(row.figure(pair))
 
 
 def _verdict(row: Row, pair: Paired) -> str:
     if row.goal is None:
         return ""
-    bound = in_units(row.goal.bound) if row.in_time else f"{row.goal.bound:g}"
-    sign = "≤" if row.goal.at_most else "≥"
-    return f"{sign} {bound} " + ("[green]yes" if _is_met(row, pair) else "[red]no")
+    return f"{bound(row)} " + ("[green]yes" if is_met(row, pair) else "[red]no")
+
+
+def bound(row: Row) -> str:
+    """Return the goal of a row that has one, as it is shown."""
+    assert row.goal is not None
+    figure = in_units(row.goal.bound) if row.in_time else f"{row.goal.bound:g}"
+    return f"{'≤' if row.goal.at_most else '≥'} {figure}"
 
 
 def as_json(results: Results, missing: dict[str, str]) -> dict[str, Any]:
     """Return everything as plain data; times are seconds per step, medians."""
+    config: Any = fusedopt.show_config(mode="dict")
+    layers = config["threading layers"]
+    if layers["runtime"] is not None:  # its name: where it lies is nobody else's business
+        layers["runtime"] = Path(layers["runtime"]).name
     return {
         "machine": machine.describe(),
-        "fusedopt": fusedopt.show_config(mode="dict"),
+        "fusedopt": config,
         "rows": [
             {
                 "section": row.section,
@@ -143,9 +154,10 @@ def as_json(results: Results, missing: dict[str, str]) -> dict[str, Any]:
                 "against": row.rival,
                 "threads": row.threads,
                 "fresh gradients": row.fresh,
+                "in time": row.in_time,
                 **asdict(pair),
                 "goal": None if row.goal is None else asdict(row.goal),
-                "reached": _is_met(row, pair) if row.goal else None,
+                "reached": is_met(row, pair) if row.goal else None,
             }
             for row, pair in results
         ],
@@ -156,3 +168,27 @@ def as_json(results: Results, missing: dict[str, str]) -> dict[str, Any]:
 def save_json(path: Path, results: Results, missing: dict[str, str]) -> None:
     """Write the results to a file."""
     path.write_text(json.dumps(as_json(results, missing), indent=1) + "\n", encoding="utf-8")
+
+
+def load_json(path: Path) -> Results:
+    """Return the results in a file that `save_json` has written; none can be measured again."""
+    results = []
+    for saved in json.loads(path.read_text(encoding="utf-8"))["rows"]:
+        row = Row(
+            section=saved["section"],
+            rule=saved["rule"],
+            dtype=saved["dtype"],
+            workload=saved["parameters"],
+            rival=saved["against"],
+            threads=saved["threads"],
+            measure=_measured_before,
+            goal=None if saved["goal"] is None else Goal(**saved["goal"]),
+            fresh=saved["fresh gradients"],
+            in_time=saved["in time"],
+        )
+        results.append((row, Paired(**{field.name: saved[field.name] for field in fields(Paired)})))
+    return results
+
+
+def _measured_before(_: float) -> Paired:
+    raise RuntimeError("this row was loaded from a file")

@@ -44,6 +44,11 @@ class Row:
     fresh: bool = False
     in_time: bool = False  # what counts is our time, not the ratio
 
+    @property
+    def parameters(self) -> str:
+        """The workload, as people read it."""
+        return self.workload.replace("x", " × ")
+
     def figure(self, result: Paired) -> float:
         """Return what the goal is about."""
         return result.ours if self.in_time else result.ratio
