@@ -14,7 +14,8 @@ import pytest
 
 import fusedopt
 from cases import FORMS, RULE_CASES, Case, assert_same, every_dtype, random_arrays
-from fusedopt import LossScaler, _files, reference, schedules
+from fusedopt import LossScaler, reference, schedules
+from fusedopt._persistence import files
 
 safetensors = pytest.importorskip("safetensors", reason="needs the extra 'test'")
 pytest.importorskip("safetensors.numpy")
@@ -143,9 +144,9 @@ def test_arrays_of_another_order_of_bytes(tmp_path: Path) -> None:
     arrays = {"a": np.array([[1.5, 2], [3, -4]]), "b": np.array([5.5, 6], np.float32)}
     foreign = {name: array.astype(array.dtype.newbyteorder()) for name, array in arrays.items()}
     for name, content in (("here", arrays), ("there", foreign)):
-        _files.write(tmp_path / name, content, _files.to_text({}))
+        files.write(tmp_path / name, content, files.to_text({}))
     assert (tmp_path / "here").read_bytes() == (tmp_path / "there").read_bytes()
-    read, _ = _files.read(tmp_path / "there", lambda size: np.empty(size, np.uint8))
+    read, _ = files.read(tmp_path / "there", lambda size: np.empty(size, np.uint8))
     for name, array in arrays.items():
         assert read[name].dtype == array.dtype
         np.testing.assert_array_equal(read[name], array)
@@ -189,7 +190,7 @@ def test_a_file_that_changes_while_it_is_read(change: int, tmp_path: Path) -> No
         return np.zeros(length, np.uint8)
 
     with pytest.raises(ValueError, match="damaged, or no safetensors file: its length has change"):
-        _files.read(tmp_path / "file", allocate)
+        files.read(tmp_path / "file", allocate)
 
 
 def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,7 +205,7 @@ def test_foreign_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(ValueError, match=f"^{path}: a safetensors file, but not one that an opt"):
         opt.load(path)
     with monkeypatch.context() as later:
-        later.setattr(_files, "VERSION", 2)
+        later.setattr(files, "VERSION", 2)
         saved(path)
     with pytest.raises(ValueError, match=f"^{path}: expected a file of version 1, got 2: a newer"):
         opt.load(path)

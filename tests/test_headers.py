@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 import fusedopt
-from fusedopt import _files, _safetensors, schedules
+from fusedopt import schedules
+from fusedopt._persistence import files, safetensors
 from made_files import Parts, Stored, index_of, put_together, taken_apart, with_index
 
 
@@ -152,9 +153,9 @@ def test_how_long_a_header_may_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     opt = stepped()
     opt.save(tmp_path / "file", extra=5)
     length = int.from_bytes((tmp_path / "file").read_bytes()[:8], "little")
-    monkeypatch.setattr(_safetensors, "MOST_BYTES", length)
+    monkeypatch.setattr(safetensors, "MOST_BYTES", length)
     assert opt.load(tmp_path / "file") == 5
-    monkeypatch.setattr(_safetensors, "MOST_BYTES", length - 1)
+    monkeypatch.setattr(safetensors, "MOST_BYTES", length - 1)
     with pytest.raises(ValueError, match=f"a header of {length:,} bytes"):
         opt.load(tmp_path / "file")
 
@@ -168,7 +169,7 @@ def test_arrays_are_where_the_file_was_read_to(tmp_path: Path) -> None:
         contents.append(np.empty(size, np.uint8))
         return contents[-1]
 
-    arrays, _ = _files.read(tmp_path / "file", allocate)
+    arrays, _ = files.read(tmp_path / "file", allocate)
     assert len(arrays) == 6
     if sys.byteorder == "little":
         for array in arrays.values():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fusedopt
-from fusedopt import _replacing
+from fusedopt._persistence import replacing
 from subprocesses import output_of, run_python
 
 fcntl = pytest.importorskip("fcntl", reason="needs a POSIX system")
@@ -33,11 +33,11 @@ def temporary_in(folder: Path) -> list[str]:
 KILLED = """
 import os, signal, sys
 from test_leftovers import stepped
-from fusedopt import _files
+from fusedopt._persistence import files
 
 path, last = sys.argv[1], int(sys.argv[2])
 opt = stepped()
-write_all, calls = _files._write_all, [0]
+write_all, calls = files._write_all, [0]
 
 def write(file, content):
     if calls[0] == last:
@@ -46,7 +46,7 @@ def write(file, content):
     calls[0] += 1
     write_all(file, content)
 
-_files._write_all = write
+files._write_all = write
 opt.save(path, params=True, extra="new")
 """
 
@@ -120,19 +120,19 @@ def test_one_that_is_taken_for_left_before_it_is_locked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process may remove a file between the two calls that make and lock it."""
-    lock = _replacing._is_locked
+    lock = replacing._is_locked
     calls: list[Any] = []
 
     def locked(descriptor: int) -> bool:
         calls.append(temporary_in(tmp_path))
         if len(calls) == 1:
-            _replacing._remove_leftovers(tmp_path)
+            replacing._remove_leftovers(tmp_path)
             assert temporary_in(tmp_path) == []
         if len(calls) == 2:
             return False  # the other has the lock, and is about to remove it
         return lock(descriptor)
 
-    monkeypatch.setattr(_replacing, "_is_locked", locked)
+    monkeypatch.setattr(replacing, "_is_locked", locked)
     opt = stepped()
     opt.save(tmp_path / "file", extra=5)
     assert len(calls) == 3
@@ -155,7 +155,7 @@ def test_one_that_another_process_has_locked(
         return descriptor
 
     monkeypatch.setattr(os, "open", open_and_lock)
-    with _replacing.replacing(tmp_path / "file") as file:
+    with replacing.replacing(tmp_path / "file") as file:
         (locked, descriptor), (_, own) = opened
         assert file.fileno() == own
         if own != descriptor:
@@ -179,11 +179,11 @@ def test_ctrl_c_before_it_is_locked(
 
     def interrupted(descriptor: int) -> bool:
         if has_been_removed:  # by another process
-            _replacing._remove_leftovers(tmp_path)
+            replacing._remove_leftovers(tmp_path)
         raise KeyboardInterrupt
 
     opt = stepped()
-    monkeypatch.setattr(_replacing, "_is_locked", interrupted)
+    monkeypatch.setattr(replacing, "_is_locked", interrupted)
     before = open_descriptors()
     with pytest.raises(KeyboardInterrupt) as raised:
         opt.save(tmp_path / "file")

@@ -15,7 +15,7 @@ import pytest
 import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
 from fusedopt import _core, reference
-from fusedopt._state_files import StateFiles
+from fusedopt._persistence.state_files import StateFiles
 from native_calls import NO_OPTIONS, native_rule
 from subprocesses import output_of
 

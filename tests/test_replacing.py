@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import fusedopt
-from fusedopt import _replacing, _safetensors
+from fusedopt._persistence import replacing, safetensors
 from subprocesses import output_of
 
 posix = pytest.mark.skipif(os.name == "nt", reason="needs a POSIX system")
@@ -60,7 +60,7 @@ def test_where_a_file_can_not_be_written(tmp_path: Path) -> None:
 
 def test_an_error_that_no_system_call_made_stays_as_it_is(tmp_path: Path) -> None:
     words = "in words of its own"
-    with pytest.raises(OSError, match=f"^{words}$") as caught, _replacing.replacing(tmp_path / "x"):
+    with pytest.raises(OSError, match=f"^{words}$") as caught, replacing.replacing(tmp_path / "x"):
         raise OSError(words)
     assert caught.value.filename is None
     assert names_in(tmp_path) == []
@@ -255,15 +255,15 @@ def test_a_link_a_long_name_and_permissions_stay(tmp_path: Path) -> None:
 def test_a_header_that_no_program_reads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     opt = stepped()
     opt.save(tmp_path / "file", extra="old")
-    assert _safetensors.MOST_BYTES == 100_000_000  # what the library takes
-    monkeypatch.setattr(_safetensors, "MOST_BYTES", 10_000)
+    assert safetensors.MOST_BYTES == 100_000_000  # what the library takes
+    monkeypatch.setattr(safetensors, "MOST_BYTES", 10_000)
     with pytest.raises(ValueError, match=r"file: can't be written: a header of 1[12],... bytes"):
         opt.save(tmp_path / "file", extra="x" * 11_000)
     assert opt.load(tmp_path / "file") == "old"
     opt.save(tmp_path / "file", extra="x" * 8_000)
     assert opt.load(tmp_path / "file") == "x" * 8_000
     length = int.from_bytes((tmp_path / "file").read_bytes()[:8], "little")
-    monkeypatch.setattr(_safetensors, "MOST_BYTES", length)
+    monkeypatch.setattr(safetensors, "MOST_BYTES", length)
     opt.save(tmp_path / "file", extra="y" * 8_000)
     assert opt.load(tmp_path / "file") == "y" * 8_000
     assert names_in(tmp_path) == ["file"]

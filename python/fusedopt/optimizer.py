@@ -12,14 +12,14 @@ import numpy as np
 import numpy.typing as npt
 
 from . import _core
-from ._copying import rebuild, to_parts
 from ._hyperparameters import Check, flag, fraction_or_none
 from ._param_group import ParamGroup
 from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
-from ._saving import load_file, save
+from ._persistence.copying import rebuild, to_parts
+from ._persistence.saving import load_file, save
+from ._persistence.state_dict import load, read_state_dict, to_state_dict
+from ._persistence.state_files import StateFiles
 from ._state import Averages, Engine, States
-from ._state_dict import load, read_state_dict, to_state_dict
-from ._state_files import StateFiles
 from ._step_options import GroupStats, StepResult, check_step_options
 from ._types import DictUpdates, Grads, GroupRule, Number, Params
 

@@ -55,12 +55,12 @@ csrc/bindings/writable_memory.*      overlap owners CHECKS state_dict memmap pip
 python/fusedopt/_hyperparameters.py  hyperparameters choices forms schedules ema pipeline
 python/fusedopt/_param_group.py      groups VALUES copies turns
 python/fusedopt/_params.py           state_dict_values groups bad_input
-python/fusedopt/_state_dict.py       state_dict_values state_dict headers files ema schedules
-python/fusedopt/_files.py            FILES
-python/fusedopt/_replacing.py        FILES
-python/fusedopt/_safetensors.py      FILES
-python/fusedopt/_saved.py            FILES
-python/fusedopt/_saving.py           FILES ema
+python/fusedopt/_persistence/state_dict.py  state_dict_values state_dict headers files ema schedules
+python/fusedopt/_persistence/files.py       FILES
+python/fusedopt/_persistence/replacing.py   FILES
+python/fusedopt/_persistence/safetensors.py FILES
+python/fusedopt/_persistence/saved.py       FILES
+python/fusedopt/_persistence/saving.py      FILES ema
 python/fusedopt/_step_options.py     pipeline stats choices
 python/fusedopt/optimizer.py         hyperparameters groups stats choices MORE ema SAVED
 python/fusedopt/schedules.py         schedule_values schedules
@@ -105,13 +105,14 @@ LEFT_OUT = [
 #: Mutants that nobody makes: what they change is how long something takes, and nothing else. A
 #: pattern for the file, one for the line, and what the line is about.
 PERFORMANCE = [
-    (r"kernels/loop\.hpp", r"prefetch|worth_|at \+ distance", "what is asked for ahead"),
+    (r"kernels/loop\.hpp", r"prefetch|ahead_from|at \+ distance", "what is asked for ahead"),
+    (r"engine/plan\.hpp", r"worth_asking_ahead|asking_ahead", "what is asked for ahead"),
     (r"", r"\.reserve\(|reserve_coefficients\(", "room that is made ahead"),
     (r"engine/(pool|layers)\.cpp", r"worth_waking|spin_time|last_end", "whether waking pays"),
     (r"engine/sleeper\.hpp", r"pause\(\)|yield\(\)|Clock::now|k < 16", "how long a thread spins"),
     (r"engine/arena\.cpp", r"madvise|2 \* huge_page", "which pages the system gives"),
     (r"engine/pointer_filter\.hpp", r"64 \* bits_|2 \* bits_|--shift_", "how large a filter is"),
-    (r"fusedopt/_files\.py", r"^_AT_ONCE =", "how much is hashed at a time"),
+    (r"fusedopt/_persistence/files\.py", r"^_AT_ONCE =", "how much is hashed at a time"),
     (r"engine/plan\.hpp", r"bool is_none\(\)", "what is in the cache"),
     (
         r"engine/plan\.cpp",
@@ -139,7 +140,11 @@ TESTS = _rows()
 def files() -> list[str]:
     """Return every file that is mutated."""
     found = []
-    for pattern in ("csrc/**/*.[hc]pp", "python/fusedopt/*.py"):
+    for pattern in (
+        "csrc/**/*.[hc]pp",
+        "python/fusedopt/*.py",
+        "python/fusedopt/_persistence/*.py",
+    ):
         for path in sorted(ROOT.glob(pattern)):
             file = path.relative_to(ROOT).as_posix()
             if not re.search(_NOT_MUTATED, file) and any(fnmatch(file, row) for row, _ in TESTS):

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from . import _core
-from ._params import read_group
-from ._types import GroupRule
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
+from .. import _core
+from .._params import read_group
+from .._types import GroupRule
+from .persisted import Persisted
 
 
-def to_parts(opt: Optimizer) -> dict[str, Any]:
+def to_parts(opt: Persisted) -> dict[str, Any]:
     """Return what an optimizer is made of: arrays, hyperparameters and plain data.
 
     The arrays are the user's own. Whoever copies this together with other references to them, as
@@ -37,7 +35,7 @@ def to_parts(opt: Optimizer) -> dict[str, Any]:
     }
 
 
-def rebuild(opt: Optimizer, parts: dict[str, Any]) -> None:
+def rebuild(opt: Persisted, parts: dict[str, Any]) -> None:
     """Make an optimizer, whose constructor wasn't called, of such parts.
 
     Schedules aren't asked here: one may be a part of something that is still being made. Nor are
@@ -57,7 +55,7 @@ def rebuild(opt: Optimizer, parts: dict[str, Any]) -> None:
         object.__setattr__(opt, name, value)
 
 
-def _attributes_of_subclasses(opt: Optimizer) -> dict[str, Any]:
+def _attributes_of_subclasses(opt: Persisted) -> dict[str, Any]:
     own = set(type(opt)._own_attributes)
     attributes = {name: value for name, value in vars(opt).items() if name not in own}
     for cls in type(opt).__mro__:

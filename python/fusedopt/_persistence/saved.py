@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ._types import Array
+from .._types import Array
 
 #: How deep extra data may be nested, and a schedule: whoever copies, compares or prints it may be
 #: deep in a recursion of its own.

@@ -5,20 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from . import _files
-from ._saved import MOST_DEPTH, require_header, sorted_out
-from ._state_dict import Loaded, load, read_state_dict, to_state_dict
-from ._types import Array
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
+from .._types import Array
+from . import files
+from .persisted import Persisted
+from .saved import MOST_DEPTH, require_header, sorted_out
+from .state_dict import Loaded, load, read_state_dict, to_state_dict
 
 
-def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: Any) -> None:
+def save(opt: Persisted, path: str | os.PathLike[str], *, params: bool, extra: Any) -> None:
     """Write an optimizer's state, and the parameters if wanted, to a file."""
     file = _as_path(path)
     _require_plain("extra", extra)
@@ -41,10 +39,10 @@ def save(opt: Optimizer, path: str | os.PathLike[str], *, params: bool, extra: A
                 arrays[f"params.{i}"] = np.asarray(param)
         header = {**state, "state": entries, "params": params, "extra": extra}
         text = _readable(opt, arrays, header)
-        _files.write(file, arrays, text)
+        files.write(file, arrays, text)
 
 
-def _readable(opt: Optimizer, arrays: Mapping[str, Array], header: Mapping[str, Any]) -> str:
+def _readable(opt: Persisted, arrays: Mapping[str, Array], header: Mapping[str, Any]) -> str:
     """Return a header as it stands in a file, or raise where `load_file` couldn't take it.
 
     Nothing else finds what was assigned since the last step, and done to arrays in place.
@@ -53,8 +51,8 @@ def _readable(opt: Optimizer, arrays: Mapping[str, Array], header: Mapping[str, 
         for i, param in enumerate(_params_of(opt)):
             if param.dtype not in (np.float32, np.float64):
                 raise ValueError(f"{opt._param_label(i)}: it has become an array of {param.dtype}")
-        text = _files.to_text(header)
-        loaded, _ = _read(opt, arrays, _files.from_text(text), strict=True)
+        text = files.to_text(header)
+        loaded, _ = _read(opt, arrays, files.from_text(text), strict=True)
         for k, rule in enumerate(loaded.rules):
             # The engine knows what a number may be in the dtypes of a group's parameters.
             opt._engine.check(k, rule)
@@ -63,9 +61,9 @@ def _readable(opt: Optimizer, arrays: Mapping[str, Array], header: Mapping[str, 
     return text
 
 
-def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> Any:
+def load_file(opt: Persisted, path: str | os.PathLike[str], *, strict: bool) -> Any:
     """Read what `save` wrote; return the extra data."""
-    arrays, header = _files.read(_as_path(path), opt._state_files or _in_memory)
+    arrays, header = files.read(_as_path(path), opt._state_files or _in_memory)
     with opt._engine.held("load()"):
         try:
             loaded, params = _read(opt, arrays, header, strict=strict)
@@ -77,7 +75,7 @@ def load_file(opt: Optimizer, path: str | os.PathLike[str], *, strict: bool) -> 
 
 
 def _read(
-    opt: Optimizer, arrays: Mapping[str, Array], header: dict[str, Any], *, strict: bool
+    opt: Persisted, arrays: Mapping[str, Array], header: dict[str, Any], *, strict: bool
 ) -> tuple[Loaded, list[Array] | None]:
     """Return what a file's content means for an optimizer, or raise TypeError or ValueError."""
     try:
@@ -101,11 +99,11 @@ def _in_memory(size: int) -> Any:
     return np.empty(size, np.uint8)
 
 
-def _params_of(opt: Optimizer) -> list[Array]:
+def _params_of(opt: Persisted) -> list[Array]:
     return [param for group in opt._groups for param in group["params"]]
 
 
-def _fitting(opt: Optimizer, saved: Mapping[int, Array], strict: bool) -> list[Array]:
+def _fitting(opt: Persisted, saved: Mapping[int, Array], strict: bool) -> list[Array]:
     """Return saved parameters, or raise where one can't take the place of the optimizer's."""
     own = _params_of(opt)
     for i, param in enumerate(own):

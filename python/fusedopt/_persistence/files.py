@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from . import _safetensors
-from ._replacing import replacing, require_file
-from ._safetensors import read_json, require
-from ._types import Array
+from .._types import Array
+from . import safetensors
+from .replacing import replacing, require_file
+from .safetensors import read_json, require
 
 VERSION = 1
 _AT_ONCE = 1 << 24  # bytes that are hashed
@@ -47,17 +47,17 @@ def write(path: Path, arrays: Mapping[str, Array], text: str) -> None:
 
     The arrays are of float32 or float64.
     """
-    ordered = _safetensors.in_order(arrays)
+    ordered = safetensors.in_order(arrays)
     metadata = {"fusedopt": text, "sha256": _digest(text, arrays)}
     try:
-        index = _safetensors.index_of(ordered, metadata)
+        index = safetensors.index_of(ordered, metadata)
     except ValueError as error:
         raise ValueError(f"{path}: can't be written: {error}") from None
     with replacing(path) as file:
         _write_all(file, len(index).to_bytes(8, "little"))
         _write_all(file, index)
         for _, array in ordered:
-            _write_all(file, _safetensors.bytes_of(array).data)
+            _write_all(file, safetensors.bytes_of(array).data)
 
 
 def _write_all(file: FileIO, content: bytes | memoryview) -> None:
@@ -89,15 +89,15 @@ def read(
             length = int.from_bytes(file.read(8), "little")
             rest = size.st_size - 8 - length
             require(rest >= 0, "it is shorter than its header says")
-            require(length <= _safetensors.MOST_BYTES, f"a header of {length:,} bytes")
-            entries, metadata = _safetensors.read_index(file.read(length), rest)
+            require(length <= safetensors.MOST_BYTES, f"a header of {length:,} bytes")
+            entries, metadata = safetensors.read_index(file.read(length), rest)
             if metadata.keys() != {"fusedopt", "sha256"}:
                 raise _ForeignError("a safetensors file, but not one that an optimizer has saved")
             header = from_text(metadata["fusedopt"])
             content = allocate(rest)[:rest]
             require(file.readinto(content.data) == rest, "its length has changed")
             require(not file.read(1), "its length has changed")
-            arrays = {entry.name: _safetensors.view_of(content, entry) for entry in entries}
+            arrays = {entry.name: safetensors.view_of(content, entry) for entry in entries}
             digest = _digest(metadata["fusedopt"], arrays)
         except _ForeignError as error:
             raise ValueError(f"{path}: {error}") from None
@@ -129,7 +129,7 @@ def _digest(text: str, arrays: Mapping[str, Array]) -> str:
     for name in sorted(arrays):
         array = arrays[name]
         digest.update(f"\n{name} {array.dtype.name} {array.shape}\n".encode())
-        content = _safetensors.bytes_of(array)
+        content = safetensors.bytes_of(array)
         for at in range(0, content.size, _AT_ONCE):
             digest.update(content[at : at + _AT_ONCE].data)
     return digest.hexdigest()

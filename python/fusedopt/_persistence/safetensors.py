@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array
+from .._types import Array
 
 MOST_BYTES = 100_000_000  # of an index; the library reads no more
 

@@ -6,18 +6,16 @@ import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from numbers import Integral, Real
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
-from . import _core
-from ._hyperparameters import MOST_STEPS, in_kind
-from ._param_group import ParamGroup
-from ._types import Array, GroupRule
-from .schedules import Schedule
-
-if TYPE_CHECKING:
-    from .optimizer import Optimizer
+from .. import _core
+from .._hyperparameters import MOST_STEPS, in_kind
+from .._param_group import ParamGroup
+from .._types import Array, GroupRule
+from ..schedules import Schedule
+from .persisted import Persisted
 
 # What torch's groups hold besides hyperparameters: how to compute, and notes of its schedulers.
 TORCHS_OWN = frozenset(
@@ -43,7 +41,7 @@ class Loaded:
     completed_steps: int
 
 
-def to_state_dict(opt: Optimizer) -> dict[str, Any]:
+def to_state_dict(opt: Persisted) -> dict[str, Any]:
     """Return all there is; arrays are the live ones."""
     opt._engine.require_home("state_dict()")
     states: dict[int, dict[str, Any]] = {}
@@ -67,7 +65,7 @@ def to_state_dict(opt: Optimizer) -> dict[str, Any]:
     }
 
 
-def _needed_states(opt: Optimizer, group: ParamGroup) -> tuple[str, ...]:
+def _needed_states(opt: Persisted, group: ParamGroup) -> tuple[str, ...]:
     try:
         rule, _, _ = opt._unasked_rule(group)
     except ValueError:  # what was assigned doesn't fit, as the next step will say
@@ -85,7 +83,7 @@ def _encoded(value: Any) -> Any:
     return value
 
 
-def read_state_dict(opt: Optimizer, state: Any, *, strict: bool) -> Loaded:
+def read_state_dict(opt: Persisted, state: Any, *, strict: bool) -> Loaded:
     """Return what a state_dict means for an optimizer, or raise what is wrong with it."""
     for key in ("state", "param_groups"):
         if not isinstance(state, Mapping) or key not in state:
@@ -144,7 +142,7 @@ def _params_with_rules(
             yield param, rule
 
 
-def load(opt: Optimizer, loaded: Loaded, params: list[Array] | None) -> None:
+def load(opt: Persisted, loaded: Loaded, params: list[Array] | None) -> None:
     """Put state that was read, and parameters if there are any, in the place of what there is."""
     pairs = zip(opt._groups, loaded.groups, strict=False)  # the engine compares their numbers
     updates = [(group._values, new.hyperparameters()) for group, new in pairs]
@@ -154,7 +152,7 @@ def load(opt: Optimizer, loaded: Loaded, params: list[Array] | None) -> None:
     opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates)
 
 
-def _keys_in_order(opt: Optimizer, saved: Any, strict: bool) -> Iterator[Any]:
+def _keys_in_order(opt: Persisted, saved: Any, strict: bool) -> Iterator[Any]:
     """Yield what the saved state calls each parameter: numbers."""
     for k, ((_, indices, ours), data) in enumerate(zip(opt._groups_in_order(), saved, strict=True)):
         label = f"state_dict['param_groups'][{k}]"
@@ -181,7 +179,7 @@ def _require_names(label: str, ours: tuple[str, ...], theirs: Any) -> None:
 
 
 def _read_group(
-    opt: Optimizer, group: ParamGroup, data: Mapping[str, Any], label: str, strict: bool
+    opt: Persisted, group: ParamGroup, data: Mapping[str, Any], label: str, strict: bool
 ) -> ParamGroup:
     values = group.hyperparameters()
     for name, value in data.items():
@@ -240,7 +238,7 @@ class _Entries:
 
 
 def _entries_in_order(
-    opt: Optimizer, saved: Mapping[Any, Any], keys: list[Any], strict: bool
+    opt: Persisted, saved: Mapping[Any, Any], keys: list[Any], strict: bool
 ) -> list[_Entries]:
     known = set(keys)
     unknown = [key for key in saved if key not in known]
@@ -256,7 +254,7 @@ def _entries_in_order(
     return found
 
 
-def _read_steps(opt: Optimizer, completed: Any, entries: list[_Entries], strict: bool) -> list[int]:
+def _read_steps(opt: Persisted, completed: Any, entries: list[_Entries], strict: bool) -> list[int]:
     steps = []
     for saved in entries:
         step = saved.values.get("step")
@@ -270,7 +268,7 @@ def _read_steps(opt: Optimizer, completed: Any, entries: list[_Entries], strict:
 
 
 def _known_entries(
-    opt: Optimizer, saved: _Entries, rule: str, strict: bool
+    opt: Persisted, saved: _Entries, rule: str, strict: bool
 ) -> Iterator[tuple[str, Any]]:
     """Yield the arrays among a parameter's entries; None stands for one that isn't there yet."""
     known = {name for own in opt._rules for name in _STATES[own]} | {"ema"}
