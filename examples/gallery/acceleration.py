@@ -41,7 +41,7 @@ for momentum, seen in runs.items():
 
 # %%
 # On the left, the way that is left to go. On the right, how long each step is, in units of the
-# first: dotted, what it tends to.
+# first: dotted, what it tends to, and is near only on a longer way where momentum is large.
 
 figure, (axes,) = picture(10, 4.2, columns=2)
 colors = plt.get_cmap("plasma")(np.linspace(0, 0.8, len(MOMENTA)))
@@ -56,5 +56,5 @@ for (momentum, seen), color in zip(runs.items(), colors, strict=True):
 axes[0].axhline(0, color=GROUND, lw=0.8)
 axes[0].set(xlabel="step", ylabel="distance to the minimum", title="Way left to go")
 axes[0].legend(title="momentum")
-axes[1].set(xlabel="step", ylabel="times the first", title="Length of a step", xlim=(0, 175))
+axes[1].set(xlabel="step", ylabel="times the first step", title="Length of a step", xlim=(0, 175))
 plt.show()

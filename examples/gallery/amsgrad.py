@@ -8,7 +8,7 @@ that says so is divided by its own size, and forgotten by the next one; the many
 point the other way count in full, and Adam ends at x = +1. AMSGrad remembers the largest second
 moment that it has seen.
 
-S. Reddi, S. Kale and S. Kumar, "On the Convergence of Adam and Beyond", ICLR 2018.
+"On the Convergence of Adam and Beyond", S. Reddi, S. Kale and S. Kumar, ICLR 2018.
 """
 
 import sys
@@ -65,11 +65,13 @@ for name in runs:
     axes[0].plot(shown + 1, runs[name][shown], color=COLORS[name], lw=1.2, label=name)
     axes[1].plot(shown + 1, regrets[name][shown], color=COLORS[name], lw=2, label=name)
 axes[0].axhline(-1, color=GROUND, ls=":")
-axes[0].annotate("the best place", (1, -1), va="top", color=GROUND)
-axes[0].set(xscale="log", xlabel="step", ylabel="x", title="Where they go", ylim=(-1.15, 1.15))
+axes[0].annotate("the best place", (1, -1.02), va="top", color=GROUND)
+axes[0].set(xscale="log", xlabel="step", ylabel="x", title="Where they go", ylim=(-1.25, 1.15))
 axes[1].axhline(staying, color=GROUND, ls=":")
 axes[1].annotate("that of staying at +1", (1, staying), va="bottom", color=GROUND)
-axes[1].set(xscale="log", yscale="log", xlabel="step", title="Average regret")
+axes[1].set(
+    xscale="log", yscale="log", xlabel="step", ylabel="regret per step", title="Average regret"
+)
 axes[0].legend(loc="center right")
 axes[1].legend(loc="upper right")
 plt.show()

@@ -6,7 +6,8 @@ Adam's averages start from zero, and so are too small at first: the second momen
 than the first's, as it forgets slower. Without a correction the first steps are too large: with
 the usual betas, three times for the first, and more for the next ones. With it, a step is about as
 large as the learning rate, whatever the gradient's scale is, while its sign is sure; near a
-minimum, where noise is all that is left of the gradient, steps get smaller by themselves.
+minimum, where noise is all that is left of the gradient, steps get smaller by themselves. They
+grow again a little when the second moment has forgotten the large gradients of the way down.
 """
 
 import matplotlib.pyplot as plt
@@ -66,21 +67,20 @@ for step in (100, 400, STEPS - 1):
 
 # %%
 figure, (axes,) = picture(11, 4.2, columns=2)
-for (name, sizes), color in zip(first.items(), (COLORS["Adam"], COLORS["SGD"]), strict=True):
+for (name, sizes), color in zip(first.items(), (COLORS["Adam"], "black"), strict=True):
     for column, style in enumerate(("-", "--", ":")):
-        scale = ("0.001", "1", "1000")[column]
         axes[0].plot(
             range(1, 51),
             sizes[:, column] / LEARNING_RATE,
             style,
             color=color,
-            label=f"{name}, |g| near {scale}",
+            label=name if column == 0 else None,
         )
 axes[0].axhline(1, color=GROUND, lw=0.8)
 axes[0].set(xlabel="step", ylabel="|step| / lr", title="The first 50 steps", ylim=(0, None))
-axes[0].legend(fontsize=9)
+axes[0].legend(title="for |g| near 0.001 —, 1 - -, 1000 ···")
 axes[1].plot(lengths, color=COLORS["Adam"], label="|step| / lr")
 axes[1].plot(ratios, color=GROUND, label="signal to noise of the gradient")
-axes[1].set(xlabel="step", yscale="log", title="Down a bowl, with noise")
+axes[1].set(xlabel="step", ylabel="ratio", yscale="log", title="Down a bowl, with noise")
 axes[1].legend()
 plt.show()

@@ -3,10 +3,11 @@ Down an elongated bowl
 ======================
 
 A bowl that is 30 times steeper across than along. Gradient descent has one learning rate for both:
-as large as the steep direction bears, it jumps from side to side; small enough not to, it creeps
-along the bottom. Momentum is faster along, overshoots and turns; Nesterov's turns less; RMSProp and
-Adam scale each direction by itself: both start straight for the minimum, RMSProp goes on nearly so,
-and Adam, which has a momentum, too, overshoots.
+nearly as large as the steep direction bears, it jumps from side to side, and a little larger, out
+of the bowl; small enough not to jump, it creeps along the bottom. Momentum is faster along,
+overshoots and turns; Nesterov's turns less; RMSProp and Adam scale each direction by itself: both
+start straight for the minimum, RMSProp goes on nearly so, and Adam, which has a momentum, too,
+overshoots.
 """
 
 import matplotlib.pyplot as plt
@@ -40,7 +41,7 @@ def path(optimizer, steps=STEPS, **hyperparameters):
 
 paths = {
     ("SGD", "lr=0.02"): path(fusedopt.SGD, lr=0.02),
-    ("SGD", "lr=0.065: too large"): path(fusedopt.SGD, lr=0.065),
+    ("SGD", "lr=0.065: almost too large"): path(fusedopt.SGD, lr=0.065),
     ("Momentum", "lr=0.02, momentum=0.8"): path(fusedopt.SGD, lr=0.02, momentum=0.8),
     ("Nesterov", "lr=0.02, momentum=0.8, nesterov=True"): path(
         fusedopt.SGD, lr=0.02, momentum=0.8, nesterov=True
@@ -50,7 +51,8 @@ paths = {
 }
 
 # %%
-# How much longer the way was than a straight line between its ends; and what it led to.
+# How much longer the way was than a straight line between its ends; and what it led to. In the
+# picture circles are the start, and stars the minimum.
 
 
 def detour(points):
@@ -58,9 +60,9 @@ def detour(points):
     return length / np.linalg.norm(points[-1] - points[0])
 
 
-print(f"after {STEPS} steps                          f       way / straight line")
+print(f"after {STEPS} steps {'f':>41} {'way / straight line':>20}")
 for (name, hyperparameters), points in paths.items():
-    print(f"{name:8} {hyperparameters:20.20} {value(points[-1]):12.2e} {detour(points):16.2f}")
+    print(f"{name:8} {hyperparameters:36} {value(points[-1]):8.2e} {detour(points):16.2f}")
 
 # %%
 figure, axes = picture(11, 9, rows=3, columns=2, sharex=True, sharey=True)

@@ -6,7 +6,7 @@ Nesterov's momentum takes the gradient not where the parameters are, but where t
 about to carry them. If that is too far, the gradient there points back, and the step is mended
 before it is made. This is how it was written: two places, and a gradient at the second. Libraries
 rearrange it, so that the parameters *are* the second place all the time; ``nesterov=True`` does.
-Both go the same way.
+Both go the same way, with ``velocity=True``, where the learning rate is part of the velocity.
 """
 
 import matplotlib.pyplot as plt
@@ -63,8 +63,9 @@ for name, far in overshoot.items():
     print(f"{name}: shoots past the bottom of the valley by {far:.2f}")
 
 # %%
-# Three steps as vectors: grey, where the velocity leads; then the gradient's part, from there. On
-# the right, the whole paths: circles, the rearranged form, upon the places ahead.
+# Three steps as vectors, the axes stretched: grey, where the velocity leads; then the gradient's
+# part, from there. On the right, the whole paths: circles, the rearranged form, upon the places
+# ahead.
 
 figure, (axes,) = picture(11, 4.8, columns=2)
 x, y = np.meshgrid(np.linspace(-5, 2, 200), np.linspace(-2.5, 2.5, 200))
@@ -82,10 +83,11 @@ def arrow(start, end, color):
 for k in range(1, 4):
     arrow(points[k], ahead[k], GROUND)
     arrow(ahead[k], points[k + 1], COLORS["Nesterov"])
-    axes[0].annotate(f"x{k}", points[k], xytext=(-14, 4), textcoords="offset points")
+    axes[0].annotate(f"x{k}", points[k], xytext=(-20, -4), textcoords="offset points")
 axes[0].plot(*points[1:5].T, "o", color=COLORS["Nesterov"])
 axes[0].plot([], [], color=GROUND, lw=2, label="velocity: momentum · v")
 axes[0].plot([], [], color=COLORS["Nesterov"], lw=2, label="gradient, taken there: -lr · g")
+axes[0].annotate("x4", points[4], xytext=(-20, -4), textcoords="offset points")
 axes[0].set(title="Three steps", xlim=(-4.1, -2.4), ylim=(-1.0, 1.2))
 axes[0].legend(loc="upper right")
 axes[1].plot(*plain.T, "-", color=COLORS["Momentum"], label="momentum")
@@ -93,7 +95,7 @@ axes[1].plot(*ahead.T, ".-", ms=5, color=COLORS["Nesterov"], label="Nesterov: th
 axes[1].plot(
     *rearranged.T, "o", ms=8, mfc="none", color="black", label="nesterov=True: the parameters"
 )
-axes[1].plot(0, 0, "*", ms=13, color="black")
-axes[1].set(title="The same way", xlim=(-4.5, 1.5), ylim=(-1.6, 1.9))
+axes[1].plot(0, 0, "*", ms=13, color="black", zorder=3)
+axes[1].set(title="nesterov=True goes through the places ahead", xlim=(-4.5, 1.5), ylim=(-1.6, 1.9))
 axes[1].legend(loc="upper right")
 plt.show()

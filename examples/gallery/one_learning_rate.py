@@ -4,8 +4,8 @@ One learning rate for all
 
 Linear regression on features whose scales are a hundred times apart, and of which one is there in
 one row of fifty only. SGD's step follows the gradient's size: the weights of the small and the
-rare feature hardly move at the learning rate that the large one bears. Adam divides by that size,
-and all of them move alike.
+rare feature hardly move at the learning rate that the large one bears. Adam divides by that size:
+all of them move at the same pace, and arrive, the one that has ten times as far to go last.
 """
 
 import matplotlib.pyplot as plt
@@ -57,7 +57,7 @@ for each, (name, shares) in zip(axes, runs.items(), strict=True):
     for k, feature in enumerate(NAMES):
         each.plot(shares[:, k], color=colors[k], lw=2, label=feature)
     each.axhline(1, color=GROUND, ls=":")
-    each.set(xlabel="step", ylim=(-0.1, 1.3))
+    each.set(xlabel="step", ylim=(-0.1, 1.75))
     each.set_title(name, loc="left", color=COLORS[name])
 axes[0].set_ylabel("weight / its true value")
 axes[1].legend(title="the feature is", loc="lower right")

@@ -79,8 +79,8 @@ for name, seen in accuracies.items():
     axes.semilogx(RATES, 100 * seen, "o-", ms=4, color=COLORS[name], lw=2, label=name)
 for place, (name, rates) in enumerate(good.items()):
     if len(rates):
-        height = 107 + 3 * place
-        axes.plot([rates.min(), rates.max()], [height] * 2, color=COLORS[name], lw=5)
+        ends, height = [rates.min(), rates.max()], 107 + 3.5 * place
+        axes.plot(ends, [height] * 2, "|-", color=COLORS[name], lw=4, ms=9, mew=3)
 axes.axhline(10, color=GROUND, ls=":")
 axes.annotate("guessing", (RATES[0], 9), va="top", color=GROUND)
 axes.set(xlabel="learning rate", ylabel="test accuracy in %", yticks=range(0, 101, 20))

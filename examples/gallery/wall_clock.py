@@ -3,8 +3,9 @@ Five optimizers, by the clock
 =============================
 
 One network, five optimizers: the loss over steps says which rule learns faster; the loss over
-seconds, what you wait for. The same rules written in NumPy, a line of arithmetic after the other,
-go the same way bit for bit, but later: several passes over memory for each step instead of one.
+seconds, what you wait for. The same rules in NumPy, a line of arithmetic after the other as in
+`fusedopt.reference`, which is written to be read, go the same way bit for bit, but later: several
+passes over memory for each step instead of one.
 """
 
 import sys
