@@ -55,11 +55,13 @@ extensions = [
     "sphinx_gallery.gen_gallery",
 ]
 exclude_patterns = ["_build", "sg_execution_times.rst", "**/sg_execution_times.rst"]
+default_role = "py:obj"  # of names in docstrings
 nitpicky = True
 nitpick_ignore_regex = [
     # Types in words, as NumPy's style has them, and names of types that are only for checkers.
     ("py:class", r"(?!fusedopt).*"),
     ("py:class", r"fusedopt\.(\w+\.)?_.*"),
+    ("py:obj", r"(?!fusedopt\.).*"),
 ]
 
 templates_path = ["_templates"]
@@ -138,7 +140,19 @@ def _read_included(app: Sphinx, path: Path, page: str, content: list[str]) -> No
     content[0] = _lead_to_pages(content[0], "", "")
 
 
+def _show_picture_first(app: Sphinx, page: str, source: list[str]) -> None:
+    """Put a program's picture below its introduction, for those who come to look."""
+    name = page.removeprefix("gallery/")
+    if name not in ORDER:
+        return
+    introduction, code, rest = source[0].partition("\n.. GENERATED FROM PYTHON SOURCE LINES")
+    pictures = sorted((Path(app.srcdir) / "gallery/images").glob(f"sphx_glr_{name}_*.png"))
+    shown = "".join(f"\n.. image:: images/{p.name}\n   :alt: {name}\n" for p in pictures)
+    source[0] = introduction + shown + code + rest
+
+
 def setup(app: Sphinx) -> None:
     """Tell Sphinx what is to be done with each page."""
+    app.connect("source-read", _show_picture_first)
     app.connect("source-read", _read_page)
     app.connect("include-read", _read_included)
