@@ -17,17 +17,24 @@ class Adam(Optimizer):
     With g the gradient (−g if ``maximize``), p the parameter, t the parameter's step count from 1,
     and all state zero at first::
 
-        g ← g + weight_decay·p                  L2 penalty, the default form of weight decay
-        p ← (1 − lr·weight_decay)·p             decoupled_weight_decay, in place of it
+        # an L2 penalty, the default form of weight decay
+        g ← g + weight_decay·p
+        # decoupled_weight_decay, in place of it
+        p ← (1 − lr·weight_decay)·p
 
-        m ← β₁·m + (1 − β₁)·g                   m̂ = m/(1 − β₁ᵗ)
-        v ← β₂·v + (1 − β₂)·g²                  v̂ = v/(1 − β₂ᵗ)
+        m ← β₁·m + (1 − β₁)·g
+        v ← β₂·v + (1 − β₂)·g²
+        m̂ = m/(1 − β₁ᵗ)
+        v̂ = v/(1 − β₂ᵗ)
         p ← p − lr·m̂ / (√(v̂ + eps_root) + eps)
 
-        w ← max(w, v)                           with amsgrad w/(1 − β₂ᵗ) in place of v̂,
-        w ← max(w, v̂)                           or with amsgrad_max="corrected" w itself
+        # with amsgrad, w/(1 − β₂ᵗ) in place of v̂
+        w ← max(w, v)
+        # or, with amsgrad_max="corrected", w itself
+        w ← max(w, v̂)
 
-        p ← p − lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + eps)            with eps_hat
+        # with eps_hat
+        p ← p − lr·√(1 − β₂ᵗ)/(1 − β₁ᵗ) · m / (√v + eps)
 
     Without ``bias_correction`` m̂ = m and v̂ = v.
 

@@ -17,21 +17,27 @@ class RMSprop(Optimizer):
     With g the gradient (−g if ``maximize``), p the parameter, μ the momentum, and all state zero at
     first (v ``initial_square_avg``)::
 
-        g ← g + weight_decay·p                  L2 penalty, the default form of weight decay
-        p ← (1 − lr·weight_decay)·p             decoupled_weight_decay, in place of it
+        # an L2 penalty, the default form of weight decay
+        g ← g + weight_decay·p
+        # decoupled_weight_decay, in place of it
+        p ← (1 − lr·weight_decay)·p
 
         v ← alpha·v + (1 − alpha)·g²
         d = g / (√(v + eps_root) + eps)
 
-        a ← a + (1 − alpha)·(g − a)             if centered
+        # if centered
+        a ← a + (1 − alpha)·(g − a)
         d = g / (√(max(v − a², 0) + eps_root) + eps)
 
-        p ← p − lr·d                            if momentum = 0
+        # if momentum = 0
+        p ← p − lr·d
 
-        b ← μ·b + d                             with momentum
+        # with momentum
+        b ← μ·b + d
         p ← p − lr·b
 
-        b ← μ·b − lr·d                          with velocity
+        # with velocity
+        b ← μ·b − lr·d
         p ← p + b
 
     Parameters

@@ -17,19 +17,27 @@ class SGD(Optimizer):
 
     With g the gradient (−g if ``maximize``), p the parameter and μ the momentum::
 
-        g ← g + weight_decay·p                  L2 penalty, the default form of weight decay
-        p ← (1 − lr·weight_decay)·p             decoupled_weight_decay, in place of it
+        # an L2 penalty, the default form of weight decay
+        g ← g + weight_decay·p
+        # decoupled_weight_decay, in place of it
+        p ← (1 − lr·weight_decay)·p
 
-        p ← p − lr·g                            if momentum = 0
+        # if momentum = 0
+        p ← p − lr·g
 
-        b ← g                                   at the first step with momentum
-        b ← μ·b + (1 − dampening)·g             after it, or from b = 0 with momentum_init="zeros"
+        # with momentum, at the first step (unless momentum_init="zeros")
+        b ← g
+        # and then
+        b ← μ·b + (1 − dampening)·g
         p ← p − lr·b
-        p ← p − lr·(g + μ·b)                    with nesterov
+        # with nesterov
+        p ← p − lr·(g + μ·b)
 
-        b ← μ·b − lr·g                          with velocity, from b = 0
+        # with velocity, from b = 0
+        b ← μ·b − lr·g
         p ← p + b
-        p ← p + μ·b − lr·g                      with nesterov
+        # with nesterov
+        p ← p + μ·b − lr·g
 
     Parameters
     ----------
