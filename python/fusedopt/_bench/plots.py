@@ -8,8 +8,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .paired import Paired
-from .report import digits, in_units
+from .report import Results, digits, in_units
 from .rows import Row
 from .workloads import RULES, bytes_moved, elements_of
 
@@ -17,7 +16,7 @@ _COLUMNS = 4
 _OURS, _ROOF, _LOSS = "#1f6f8b", "#b0b0b0", "#c8553d"
 
 
-def save(path: Path, results: list[tuple[Row, Paired]]) -> None:
+def save(path: Path, results: Results) -> None:
     """Draw everything that was measured on the most threads into one file."""
     threads = _most_threads(results)
     rooflines = [(r, p) for r, p in results if r.section == "traffic roofline"]
@@ -35,7 +34,7 @@ def save(path: Path, results: list[tuple[Row, Paired]]) -> None:
     figure.savefig(path, dpi=120)
 
 
-def save_overview(path: Path, results: list[tuple[Row, Paired]]) -> None:
+def save_overview(path: Path, results: Results) -> None:
     """Draw Adam's step: one array of any size on one thread, and networks on the most."""
     threads = _most_threads(results)
     adam = [(r, p) for r, p in results if (r.rule, r.dtype, r.fresh) == ("Adam", "float32", False)]
@@ -50,11 +49,11 @@ def save_overview(path: Path, results: list[tuple[Row, Paired]]) -> None:
     figure.savefig(path, dpi=150)
 
 
-def _most_threads(results: list[tuple[Row, Paired]]) -> int:
+def _most_threads(results: Results) -> int:
     return max((row.threads for row, _ in results), default=1)
 
 
-def _times_by_size(axis: Any, adam: list[tuple[Row, Paired]]) -> None:
+def _times_by_size(axis: Any, adam: Results) -> None:
     arrays = [(elements_of(r.workload), p) for r, p in adam if r.section == "one array"]
     memory = [(elements_of(r.workload), p) for r, p in adam if r.section == "traffic roofline"]
     for points, color, style, name in (
@@ -74,7 +73,7 @@ def _times_by_size(axis: Any, adam: list[tuple[Row, Paired]]) -> None:
     axis.legend(fontsize="small")
 
 
-def _rivals(axis: Any, adam: list[tuple[Row, Paired]], workload: str, title: str) -> None:
+def _rivals(axis: Any, adam: Results, workload: str, title: str) -> None:
     ratios = {
         r.rival: p.ratio
         for r, p in adam
@@ -95,7 +94,7 @@ def _grid_rows() -> int:
     return -(-len(RULES) // _COLUMNS)
 
 
-def _bandwidths(figure: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
+def _bandwidths(figure: Any, results: Results, threads: int) -> None:
     axes = figure.subplots(_grid_rows(), _COLUMNS, sharex=True, sharey=True, squeeze=False)
     for axis in axes.flat[len(RULES) :]:
         axis.set_visible(False)
@@ -126,7 +125,7 @@ def _bandwidths(figure: Any, results: list[tuple[Row, Paired]], threads: int) ->
     axes.flat[1].legend(handles=lines[2:], fontsize="x-small")
 
 
-def _bars(axis: Any, results: list[tuple[Row, Paired]], threads: int) -> None:
+def _bars(axis: Any, results: Results, threads: int) -> None:
     names = [f"{r.rule}, {_parameters(r)}, {r.rival}" for r, _ in results]
     ratios = [p.ratio for _, p in results]
     colors = [_OURS if ratio >= 1 else _LOSS for ratio in ratios]
