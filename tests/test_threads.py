@@ -278,6 +278,29 @@ print(statuses <= {0, 7} and 7 in statuses)
     assert output_of(code) == "True"
 
 
+def test_the_gil_is_released() -> None:
+    """Not for a moment only: all the while."""
+    p, g = np.zeros(30_000_000, np.float32), np.ones(30_000_000, np.float32)
+    opt = fusedopt.Adam([p])
+    opt.step([g])
+    begin = end = 0.0
+
+    def step() -> None:
+        nonlocal begin, end
+        begin = time.perf_counter()
+        opt.step([g])
+        end = time.perf_counter()
+
+    thread = threading.Thread(target=step)
+    thread.start()
+    moments = []
+    while thread.is_alive():
+        moments.append(time.perf_counter())
+    thread.join()
+    margin = (end - begin) / 4
+    assert sum(begin + margin < moment < end - margin for moment in moments) > 10
+
+
 def large() -> Any:
     return np.ones(4_000_000, np.float32)
 
