@@ -15,7 +15,7 @@ from fusedopt._bench import plots, report
 from fusedopt._bench.paired import Paired
 from fusedopt._bench.rows import Row
 from fusedopt._bench.whole_step import bytes_per_element
-from fusedopt._bench.workloads import bytes_moved, elements_of
+from fusedopt._bench.workloads import elements_of
 
 Results = report.Results
 
@@ -52,11 +52,6 @@ def traffic(row: Row, _: Paired) -> str:
     return f"{bytes_per_element('fused')}, they {bytes_per_element(row.rival)}"
 
 
-def bandwidth(row: Row, pair: Paired) -> str:
-    moved = bytes_moved(row.rule, elements_of(row.workload), row.dtype)
-    return f"{moved / pair.theirs / 1e9:.1f}"
-
-
 LEFT, RIGHT = "---", "--:"
 Column = tuple[str, str, Callable[[Row, Paired], str]]
 
@@ -88,8 +83,8 @@ def by_threads(keys: list[Column], columns: list[Column], results: Results) -> s
     ]
     heads = [(title, side) for title, side, _ in keys]
     for row, _ in next(iter(groups.values())):
-        name = f"{row.threads} thread" + ("" if row.threads == 1 else "s")
-        heads += [(title or name, side) for title, side, _ in columns]
+        on = report.threads_in_words(row.threads)
+        heads += [(title or on, side) for title, side, _ in columns]
     return in_markdown(heads, lines)
 
 
@@ -128,8 +123,12 @@ def rooflines(results: Results) -> str:
     rule: Column = ("rule", LEFT, lambda row, _: row.rule)
     dtype: Column = ("dtype", LEFT, lambda row, _: row.dtype)
     largest = [(row, pair) for row, pair in results if row.goal is not None]
-    figures: list[Column] = [("", RIGHT, within), ("GB/s", RIGHT, bandwidth)]
-    return by_threads([rule, dtype, elements], figures, largest)
+    speed: Column = (
+        "GB/s",
+        RIGHT,
+        lambda row, pair: f"{report.bandwidth(row, pair.theirs):.1f}",
+    )
+    return by_threads([rule, dtype, elements], [("", RIGHT, within), speed], largest)
 
 
 #: Each table's name in the page, the sections of the report that it is made of, and its maker.
@@ -161,8 +160,7 @@ def main() -> None:
     page.write_text(fill(page.read_text("utf-8"), results), encoding="utf-8")
     plots.save(DOCS / "performance.png", results)
     plots.save_overview(DOCS / "overview.png", results)
-    met = [report.is_met(row, pair) for row, pair in results if row.goal is not None]
-    print(f"{sum(met)} of {len(met)} goals reached")
+    print(report.goals_reached(results))
 
 
 if __name__ == "__main__":

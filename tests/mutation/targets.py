@@ -105,8 +105,11 @@ LEFT_OUT = [
 #: Mutants that nobody makes: what they change is how long something takes, and nothing else. A
 #: pattern for the file, one for the line, and what the line is about.
 PERFORMANCE = [
-    (r"kernels/loop\.hpp", r"prefetch|ahead_from|at \+ distance", "what is asked for ahead"),
-    (r"engine/plan\.hpp", r"worth_asking_ahead|asking_ahead", "what is asked for ahead"),
+    (
+        r"kernels/loop\.hpp|engine/plan\.hpp",
+        r"prefetch|ahead_from|asking_ahead|at \+ distance",
+        "what is asked for ahead",
+    ),
     (r"", r"\.reserve\(|reserve_coefficients\(", "room that is made ahead"),
     (r"engine/(pool|layers)\.cpp", r"worth_waking|spin_time|last_end", "whether waking pays"),
     (r"engine/sleeper\.hpp", r"pause\(\)|yield\(\)|Clock::now|k < 16", "how long a thread spins"),

@@ -8,9 +8,9 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
 
-from .report import Results, digits, in_units
+from .report import Results, bandwidth, digits, in_units, threads_in_words
 from .rows import Row
-from .workloads import RULES, bytes_moved, elements_of
+from .workloads import RULES, elements_of
 
 _COLUMNS = 4
 _OURS, _ROOF, _LOSS = "#1f6f8b", "#b0b0b0", "#c8553d"
@@ -42,7 +42,7 @@ def save_overview(path: Path, results: Results) -> None:
     figure = Figure(figsize=(10, 3.9), layout="constrained")
     sizes, small, large = figure.subplots(1, 3, width_ratios=[1.25, 1, 1])
     _times_by_size(sizes, on_one)
-    on = _number(threads)
+    on = threads_in_words(threads)
     _rivals(small, on_most, "MLP", f"A small network, {on}:\n6 arrays, 17,610 elements")
     _rivals(large, on_most, "GPT-2", f"GPT-2, {on}:\n148 arrays, 124M elements")
     figure.suptitle("How long a step of Adam takes, float32")
@@ -102,12 +102,10 @@ def _bandwidths(figure: Any, results: Results, threads: int) -> None:
         for dtype, style in (("float32", "-"), ("float64", "--")):
             points = [(r, p) for r, p in results if (r.rule, r.dtype) == (rule, dtype)]
             sizes = [elements_of(r.workload) for r, _ in points]
-            moved = [bytes_moved(rule, n, dtype) / 1e9 for n in sizes]
-            for times, color, name in (
-                ([p.ours for _, p in points], _ROOF, "memory alone"),
-                ([p.theirs for _, p in points], _OURS, "step"),
+            for speeds, color, name in (
+                ([bandwidth(r, p.ours) for r, p in points], _ROOF, "memory alone"),
+                ([bandwidth(r, p.theirs) for r, p in points], _OURS, "step"),
             ):
-                speeds = [b / t for b, t in zip(moved, times, strict=True)]
                 axis.plot(sizes, speeds, style, color=color, marker=".", label=f"{name}, {dtype}")
         axis.set_title(rule, fontsize="medium")
         axis.set_xscale("log")
@@ -119,7 +117,7 @@ def _bandwidths(figure: Any, results: Results, threads: int) -> None:
         axis.grid(alpha=0.3)
     figure.supxlabel("elements of one array")
     figure.supylabel("GB/s")
-    figure.suptitle(f"Memory that a step moves per second, {_number(threads)}")
+    figure.suptitle(f"Memory that a step moves per second, {threads_in_words(threads)}")
     lines = axes.flat[0].get_lines()
     axes.flat[0].legend(handles=lines[:2], fontsize="x-small")
     axes.flat[1].legend(handles=lines[2:], fontsize="x-small")
@@ -139,7 +137,7 @@ def _bars(axis: Any, results: Results, threads: int) -> None:
     axis.set_xlim(0.5, max([2.0, *ratios]) * 2)
     axis.xaxis.set_major_formatter(_in_words)
     axis.axvline(1, color="black", linewidth=1)
-    axis.set_title(f"Times as long as fusedopt's step, {_number(threads)}; red is shorter")
+    axis.set_title(f"Times as long as fusedopt's step, {threads_in_words(threads)}; red is shorter")
 
 
 def _parameters(row: Row) -> str:
@@ -154,7 +152,3 @@ def _in_words(value: float, _: object = None) -> str:
         if value >= size:
             return f"{value / size:g}{letter}"
     return f"{value:g}"
-
-
-def _number(threads: int) -> str:
-    return f"{threads} thread" + ("" if threads == 1 else "s")

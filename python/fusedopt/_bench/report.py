@@ -59,9 +59,13 @@ def show(results: Results, missing: dict[str, str], console: Console) -> None:
         console.print(_table(section, [(r, p) for r, p in results if r.section == section]))
     for reason in missing.values():
         console.print(f"skipped: {reason}", markup=False)  # an extra is in square brackets
-    bounded = [(row, pair) for row, pair in results if row.goal]
-    fallen = [(row, pair) for row, pair in bounded if not is_met(row, pair)]
-    console.print(f"{len(bounded) - len(fallen)} of {len(bounded)} goals reached")
+    console.print(goals_reached(results))
+
+
+def goals_reached(results: Results) -> str:
+    """Return how many there are, and how many were reached."""
+    met = [is_met(row, pair) for row, pair in results if row.goal]
+    return f"{sum(met)} of {len(met)} goals reached"
 
 
 def _table(section: str, results: Results) -> Table:
@@ -97,12 +101,21 @@ def _table(section: str, results: Results) -> Table:
                 f"{digits(pair.ratio)} ({digits(pair.low)}, {digits(pair.high)})",
             ]
         if roofline:
-            moved = bytes_moved(row.rule, elements_of(row.workload), row.dtype)
-            cells.append(f"{moved / mine / 1e9:.1f}")
+            cells.append(f"{bandwidth(row, mine):.1f}")
         cells.append(_verdict(row, pair))
         lost = not in_time and not roofline and row.section != "values" and pair.ratio < 1
         table.add_row(*cells, style="red" if lost else None)
     return table
+
+
+def bandwidth(row: Row, seconds: float) -> float:
+    """Return how many GB a second a step of a row moves that takes so long."""
+    return bytes_moved(row.rule, elements_of(row.workload), row.dtype) / seconds / 1e9
+
+
+def threads_in_words(count: int) -> str:
+    """Return 1 thread, 2 threads."""
+    return f"{count} thread" + ("" if count == 1 else "s")
 
 
 def digits(ratio: float) -> str:

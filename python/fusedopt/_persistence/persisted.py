@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol
 from .._param_group import ParamGroup
 from .._params import GroupSpec
 from .._state import Engine, States
-from .._types import Grads, GroupRule
+from .._types import GroupRule
 from .state_files import StateFiles
 
 
@@ -47,11 +47,5 @@ class Persisted(Protocol):
     def _begin(self, defaults: dict[str, Any], state_dir: str | os.PathLike[str] | None) -> None:
         """Be an optimizer without parameters."""
 
-    def _add(
-        self,
-        spec: GroupSpec,
-        label: str,
-        grads: Grads | None = None,
-        rule: GroupRule | None = None,
-    ) -> None:
-        """Add a group of parameters."""
+    def _add(self, spec: GroupSpec, label: str, *, rule: GroupRule) -> None:
+        """Add a group of parameters, with a rule until it is configured."""
