@@ -26,4 +26,4 @@ def _restore_settings() -> Iterator[None]:
     fusedopt.set_threading_layer(layer)
     fusedopt.set_flush_denormal(True)
     _core.set_grid(**DEFAULT_GRID)
-    _core.set_ahead_from(None)
+    _core.set_asks_ahead(None)

@@ -61,21 +61,16 @@ def test_threads_and_chunks_do_not_matter(threads: int, chunk: int) -> None:
 @every_dtype
 @every_rule
 def test_asking_for_memory_ahead_does_not_matter(case: Case, dtype: type) -> None:
-    """Processors differ in from how many bytes on they gain by it: from all, some, or nowhere."""
-    sizes = [0, 1, 63, 319, 320, 321, 1000, 4096, 4160, 5001]
+    """Processors gain by it in arrays of 16 KiB and more, or nowhere."""
+    sizes = [0, 1, 2047, 2048, 2049, 2367, 2368, 2369, 4095, 4096, 4097, 4415, 4416, 4417, 5001]
     params = random_arrays(0, dtype, sizes)
     actual, expected = case.make(params), case.make_reference(copies(params))
-    for step, size in enumerate([0, 1, 2560, 16384, 2**62, None]):
-        _core.set_ahead_from(size)
+    for step, asks in enumerate([True, False, True, None, True, False]):
+        _core.set_asks_ahead(asks)
         grads = random_arrays(1 + step, dtype, sizes)
         actual.step(grads)
         expected.step(grads)
     assert_same(actual, expected)
-
-
-def test_no_size_from_which_to_ask_for_memory_ahead() -> None:
-    with pytest.raises(ValueError, match="^size: expected 0 or more bytes$"):
-        _core.set_ahead_from(-1)
 
 
 def at_offset(array: np.ndarray, offset: int) -> np.ndarray:

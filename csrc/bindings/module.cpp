@@ -197,9 +197,8 @@ void set_grid(std::int64_t chunk, std::int64_t serial_below) {
   grid.serial_below = serial_below;
 }
 
-void set_ahead_from(std::optional<std::int64_t> size) {
-  if (size && *size < 0) throw py::value_error("size: expected 0 or more bytes");
-  grid.ahead_from = size.value_or(worth_asking_ahead());
+void set_asks_ahead(std::optional<bool> asks) {
+  grid.asks_ahead = asks.value_or(cpu_gains_by_asking_ahead());
 }
 
 }  // namespace
@@ -330,5 +329,5 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("mode"));
   module.def("set_grid", &set_grid, py::kw_only(), py::arg("chunk"), py::arg("serial_below"));
-  module.def("set_ahead_from", &set_ahead_from, py::arg("size"));
+  module.def("set_asks_ahead", &set_asks_ahead, py::arg("asks"));
 }

@@ -125,7 +125,7 @@ void Plan::run_pieces(const Work& work, const Batch& batch, const Piece* first,
     }
   } else if (work.loop) {
     (batch.kernel->*work.loop)(coefficients_[batch.coefficients].coefficients, first,
-                               static_cast<std::int64_t>(count), work.ahead_from);
+                               static_cast<std::int64_t>(count), work.asks_ahead);
   }
   if (work.loop && coefficients_[batch.coefficients].average.kernel) {
     run_averages(work, coefficients_[batch.coefficients], first, count);
@@ -188,7 +188,7 @@ void Plan::run_averages(const Work& work, const Folded& folded, const Piece* fir
       following[k].streams[2] = piece.streams[average_stream];
     }
     (folded.average.kernel->*work.loop)(folded.average_coefficients, following,
-                                        static_cast<std::int64_t>(n), work.ahead_from);
+                                        static_cast<std::int64_t>(n), work.asks_ahead);
   }
 }
 
@@ -200,7 +200,7 @@ void Plan::run_clipped(const Work& work, const Batch& batch, const Piece& piece)
     kernel.arrays->clip(buffer, static_cast<const char*>(piece.streams[1]) + at * kernel.item_size,
                         part.size, work.gradients.scale, work.gradients.magnitude);
     part.streams[1] = buffer;
-    (kernel.*work.loop)(coefficients_[batch.coefficients].coefficients, &part, 1, work.ahead_from);
+    (kernel.*work.loop)(coefficients_[batch.coefficients].coefficients, &part, 1, work.asks_ahead);
   }
 }
 

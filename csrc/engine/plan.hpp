@@ -5,7 +5,6 @@
 #include <atomic>
 #include <cmath>
 #include <cstdint>
-#include <limits>
 #include <vector>
 
 #include "engine/measures.hpp"
@@ -15,17 +14,12 @@
 
 namespace fusedopt {
 
-// Asking for memory ahead pays off from so many bytes of a stream on, or nowhere.
-inline std::int64_t worth_asking_ahead() {
-  return cpu_gains_by_asking_ahead() ? 16384 : std::numeric_limits<std::int64_t>::max();
-}
-
 // How the total number of elements is cut, and gone over. Chunks are the same whatever the number
 // of threads; only tests and benchmarks change these.
 struct Grid {
   std::atomic<std::int64_t> chunk{8192};          // elements
   std::atomic<std::int64_t> serial_below{32768};  // less than this stays on the calling thread
-  std::atomic<std::int64_t> ahead_from{worth_asking_ahead()};  // bytes
+  std::atomic<bool> asks_ahead{cpu_gains_by_asking_ahead()};  // for the memory of long pieces
 };
 inline Grid grid;
 
@@ -116,7 +110,7 @@ class Plan {
   struct Work {
     Loop Kernel::* loop;
     GradientWork gradients;
-    std::int64_t ahead_from = grid.ahead_from.load(std::memory_order_relaxed);
+    bool asks_ahead = grid.asks_ahead.load(std::memory_order_relaxed);
   };
 
   // Elements that are clipped into a buffer at a time.

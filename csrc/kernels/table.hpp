@@ -27,10 +27,10 @@ struct Piece {
   void* streams[max_streams];
 };
 
-// Goes over many pieces, as small ones take less time than what a call has to prepare. Asks for
-// memory ahead in those that have so many bytes in a stream.
+// Goes over many pieces, as small ones take less time than what a call has to prepare. May ask for
+// the memory of long ones ahead.
 using Loop = void (*)(const Coefficients& folded, const Piece* pieces, std::int64_t count,
-                      std::int64_t ahead_from);
+                      bool asks_ahead);
 
 // What there is to do with arrays of one dtype besides, or to know of them: of at most so many
 // elements in a row.

@@ -107,7 +107,7 @@ LEFT_OUT = [
 PERFORMANCE = [
     (
         r"kernels/loop\.hpp|engine/plan\.hpp",
-        r"prefetch|ahead_from|asking_ahead|at \+ distance",
+        r"prefetch|asks_ahead|asking_ahead|at \+ distance",
         "what is asked for ahead",
     ),
     (r"", r"\.reserve\(|reserve_coefficients\(", "room that is made ahead"),
