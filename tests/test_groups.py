@@ -599,7 +599,7 @@ def test_every_way_to_fail_to_add_a_group_leaves_no_trace() -> None:
     opt = fusedopt.SGD({"p": p}, lr=0.5, momentum=0.5, grads=[g])
     expected = reference.SGD({"p": p.copy()}, lr=0.5, momentum=0.5)
     engine = opt._engine
-    rule = opt._group_rule(opt.param_groups[0], 0)
+    rule = opt._unasked_rule(opt.param_groups[0])
     too_large = (rule[0], {**rule[1], "lr": 1e39}, None)
     q, h = np.ones(2, np.float32), np.ones(2, np.float32)
     counts = [engine.step_counts]

@@ -232,7 +232,7 @@ def test_no_stepper_is_half_made() -> None:
     """What __new__ gives is whole; __init__ makes nothing anew."""
     code = """
 stepper = _core.Stepper.__new__(_core.Stepper)
-assert stepper.completed_steps == 0 and stepper.bound is None and stepper.changed
+assert stepper.completed_steps == 0 and stepper.bound is None
 stepper.step([])
 assert stepper.step_counts.size == 0
 p = np.ones(3)

@@ -273,7 +273,7 @@ def test_blocks_of_state_hold_what_lies_in_them() -> None:
         params = make()
         opt = fusedopt.Adam(params, ema_decay=0.5)
         stepper = _core.Stepper(allocate)
-        stepper.add_group(params, None, opt._group_rule(opt.param_groups[0], 0), None)
+        stepper.add_group(params, None, opt._unasked_rule(opt.param_groups[0]), None)
         for p in params:
             p[:] = 1
         stepper.step([np.ones_like(p) for p in params])

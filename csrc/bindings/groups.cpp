@@ -9,7 +9,8 @@
 namespace fusedopt {
 
 void Stepper::add_group(const py::list& params, const py::object& names, const GroupRule& rule,
-                        py::handle grads, const DictUpdates& updates) {
+                        py::handle grads, const Updates& updates,
+                        std::optional<WrittenValues> written) {
   const ParameterNames new_names(names, params.size());
   Reference given = py::none();
   if (!grads.is_none()) {
@@ -40,17 +41,15 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     writable_.add(arena, parameters_);
     steps_arena_ = arena;
     steps_ = steps;
-    Group& group = groups_.emplace_back();
-    group.first = before;
-    group.last = count;
-    configure(group, rule);
+    groups_.push_back({.first = before, .last = count, .rule = LiveRule(std::move(written))});
+    configure(groups_.back(), rule, std::nullopt);
     if (!given.is_none()) {
       const Reference all = bound_ + given;
       gather(items_of(all, parameters_.names()));
       bound_ = all;
     }
   } catch (...) {
-    groups_.resize(groups);
+    groups_.erase(groups_.begin() + static_cast<std::ptrdiff_t>(groups), groups_.end());
     parameters_.truncate(before);
     states_.resize(before);
     steps_ = old_steps;
@@ -63,20 +62,25 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
   bring_up_to_date(updates);
 }
 
-void Stepper::configure(std::size_t group, const GroupRule& rule) {
+void Stepper::configure(std::size_t group, const GroupRule& rule,
+                        const std::optional<py::tuple>& made_of) {
   const std::scoped_lock lock(mutex_);  // a step on another thread may read what this writes
-  configure(groups_.at(group), rule);
+  configure(groups_.at(group), rule, made_of);
 }
 
-void Stepper::configure(Group& g, const GroupRule& next) {
+void Stepper::configure(Group& g, const GroupRule& next, const std::optional<py::tuple>& made_of) {
   const auto& [rule, ema_decay] = next;
   require_finite(g, rule);
   g.states = states_.select(rule.info->states);
-  plan_is_regular_ &= rule.info == g.rule.info && ema_decay.has_value() == g.average.has_value();
-  g.rule = rule;
+  plan_is_regular_ &=
+      rule.info == g.rule.rule().info && ema_decay.has_value() == g.average.has_value();
   g.average.reset();
   if (ema_decay) g.average = states_.index_of("ema");
-  g.ema_decay = ema_decay.value_or(0);
+  bool in_float32 = false;
+  for (std::size_t i = g.first; i < g.last; ++i) {
+    in_float32 |= parameters_[i].dtype == DType::float32;
+  }
+  g.rule.configure(next, made_of, in_float32);
 }
 
 void Stepper::require_finite(const Group& g, const ConfiguredRule& rule) const {
@@ -104,7 +108,7 @@ void Stepper::zero_grad() {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     if (grads[i] == Py_None) continue;
     const Parameter& p = parameters_[i];
-    work.add(groups_.front().rule.kernel(p.dtype), 0, p.size).streams[1] = data_of(grads[i]);
+    work.add(groups_.front().rule.rule().kernel(p.dtype), 0, p.size).streams[1] = data_of(grads[i]);
   }
   run_for(work.elements(), [&work] { work.zero_gradients(); });
 }

@@ -25,8 +25,7 @@ bool fits(const py::object& array, const Parameter& p) {
 
 void Stepper::load(const py::list& states, const std::vector<std::int64_t>& steps,
                    std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-                   const std::optional<std::vector<py::object>>& params,
-                   const DictUpdates& updates) {
+                   const std::optional<std::vector<py::object>>& params, const Updates& updates) {
   const std::scoped_lock lock(mutex_);
   require_home("load_state_dict()");
   memory_.require_own();
@@ -93,17 +92,20 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
     steps_[i] = steps[i];
     parameters_[i].fresh = false;
   }
-  for (std::size_t k = 0; k < groups_.size(); ++k) configure(groups_[k], rules[k]);
+  for (std::size_t k = 0; k < groups_.size(); ++k) configure(groups_[k], rules[k], std::nullopt);
   completed_steps_ = completed_steps;
-  changed_ = true;
   bring_up_to_date(updates);
 }
 
 // Keys are str: no line of Python code runs.
-void Stepper::bring_up_to_date(const DictUpdates& updates) {
+void Stepper::bring_up_to_date(const Updates& updates) {
   for (const auto& [own, update] : updates) {
     // Named once more, as before version 16 Clang captures none of a structured binding's names.
-    call_python([&own = own, &update = update] { return PyDict_Update(own.ptr(), update.ptr()); });
+    call_python([&own = own, &update = update] {
+      return PyList_Check(own.ptr())
+                 ? PyList_SetSlice(own.ptr(), 0, PyList_GET_SIZE(own.ptr()), update.ptr())
+                 : PyDict_Update(own.ptr(), update.ptr());
+    });
   }
 }
 

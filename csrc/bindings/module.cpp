@@ -103,6 +103,24 @@ GroupRule group_rule(const GroupRuleArguments& arguments) {
   return {{rule, hyperparameters}, ema_decay};
 }
 
+// Where a group's hyperparameters are kept, and for each of them the numbers that it stands for.
+using WrittenArguments =
+    std::tuple<py::list, std::vector<std::vector<std::tuple<std::string, double, double>>>>;
+
+std::optional<WrittenValues> written_values(const std::optional<WrittenArguments>& arguments) {
+  if (!arguments) return std::nullopt;
+  const auto& [values, bounds] = *arguments;
+  if (values.size() != bounds.size()) {
+    throw py::value_error("written: expected bounds for each value");
+  }
+  WrittenValues written{values, {}};
+  for (const auto& numbers : bounds) {
+    auto& own = written.bounds.emplace_back();
+    for (const auto& [name, low, high] : numbers) own.push_back({name, low, high});
+  }
+  return written;
+}
+
 py::tuple to_tuple(const Names& names) {
   py::tuple result(names.count);
   for (int k = 0; k < names.count; ++k) {
@@ -225,17 +243,21 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "add_group",
           [](Stepper& self, const py::list& params, const py::object& names,
-             const GroupRuleArguments& rule, py::handle grads, const DictUpdates& updates) {
-            self.add_group(params, names, group_rule(rule), grads, updates);
+             const GroupRuleArguments& rule, py::handle grads, const Updates& updates,
+             const std::optional<WrittenArguments>& written) {
+            self.add_group(params, names, group_rule(rule), grads, updates,
+                           written_values(written));
           },
           py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("grads"),
-          py::arg("updates") = DictUpdates{})
+          py::arg("updates") = Updates{}, py::arg("written") = py::none())
       .def(
           "configure",
-          [](Stepper& self, std::size_t group, const GroupRuleArguments& rule) {
-            self.configure(group, group_rule(rule));
+          [](Stepper& self, std::size_t group, const GroupRuleArguments& rule,
+             const std::optional<py::tuple>& made_of) {
+            self.configure(group, group_rule(rule), made_of);
           },
-          py::arg("group"), py::arg("rule"))
+          py::arg("group"), py::arg("rule"), py::arg("made_of") = py::none())
+      .def("is_current", &Stepper::is_current, py::arg("group"))
       .def(
           "check",
           [](const Stepper& self, std::size_t group, const GroupRuleArguments& rule) {
@@ -246,7 +268,7 @@ PYBIND11_MODULE(_core, module) {
           "load",
           [](Stepper& self, const py::list& states, const std::vector<std::int64_t>& steps,
              std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules,
-             const std::optional<std::vector<py::object>>& params, const DictUpdates& updates) {
+             const std::optional<std::vector<py::object>>& params, const Updates& updates) {
             std::vector<GroupRule> read;
             for (const GroupRuleArguments& rule : rules) read.push_back(group_rule(rule));
             self.load(states, steps, completed_steps, read, params, updates);
@@ -257,7 +279,6 @@ PYBIND11_MODULE(_core, module) {
           "require_home",
           [](const Stepper& self, const std::string& action) { self.require_home(action.c_str()); },
           py::arg("action"))
-      .def_property("changed", &Stepper::changed, &Stepper::set_changed)
       .def("bind", &Stepper::bind, py::arg("grads"))
       .def_property_readonly("bound", &Stepper::bound)
       .def("zero_grad", &Stepper::zero_grad)

@@ -33,6 +33,21 @@ class StepMutex {
     if (serving_ != next_ticket_) serving_.notify_all();
   }
 
+  // While there is one, the thread that has the mutex may take it again and again.
+  class Reentry {
+   public:
+    explicit Reentry(StepMutex& mutex) : mutex_(mutex), before_(mutex.reentrant_) {
+      mutex.reentrant_ = true;
+    }
+    ~Reentry() { mutex_.reentrant_ = before_; }
+    Reentry(const Reentry&) = delete;
+    Reentry& operator=(const Reentry&) = delete;
+
+   private:
+    StepMutex& mutex_;
+    bool before_;
+  };
+
   // Throws where this thread has it already, in the name of what it is about to do: a schedule, a
   // signal's handler or a finalizer may not change what it is called from.
   void require_outside(const char* action) const {

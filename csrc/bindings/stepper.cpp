@@ -30,6 +30,12 @@ Reference Stepper::read(py::handle grads) const {
   return as_list_or_tuple(grads, parameters_.names());
 }
 
+// The same under the lock, where what runs may look at the optimizer. An iterator is asked once.
+Reference Stepper::read_once(py::handle grads) {
+  const StepMutex::Reentry open(mutex_);
+  return read(grads);
+}
+
 PyObject* const* Stepper::items(const Reference& read) const {
   return items_of(read.is_none() ? bound_ : read, parameters_.names());
 }
@@ -43,23 +49,33 @@ void Stepper::hold(const char* action) {
   mutex_.lock_reentrant();
 }
 
-bool Stepper::step_if_unchanged(py::handle grads) {
+bool Stepper::step_if_readable(py::handle grads) {
   mutex_.require_outside("step()");
-  // Asked with the lock: another thread may be telling of a change just now.
-  return !changed_ && take_step(grads, [this] { return !changed_; });
+  return take_step(grads, [this] { return read_hyperparameters(); });
+}
+
+// As they are at this moment. False where Python has to say what they mean.
+bool Stepper::read_hyperparameters() {
+  for (Group& g : groups_) {
+    if (g.rule.is_current()) continue;
+    // A schedule may look at the optimizer.
+    const StepMutex::Reentry open(mutex_);
+    if (!g.rule.read(completed_steps_)) return false;
+  }
+  return true;
 }
 
 template <typename MayBegin>
 bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
-  Reference given = read(grads);
-  // Waiting for the lock lets other threads run, which may change the list: its items are looked at
-  // afterwards, and from there until the GIL is released no Python code runs, or the list is ours.
-  if (memory_.is_elsewhere() && !given.is_none()) given = py::tuple(given);
-  std::vector<Reference> kept;  // let go of after the lock: a gradient's finalizer may run then
+  Reference given;  // let go of after the lock: a gradient's finalizer may run then
+  std::vector<Reference> kept;
   const std::scoped_lock lock(mutex_);
   if (!may_begin()) return false;
+  given = read_once(grads);
   elsewhere_.require_home("step()");
   memory_.require_own();
+  // From here until the GIL is released no Python code runs, or the list is ours.
+  if (memory_.is_elsewhere() && !given.is_none()) given = py::tuple(given);
   PyObject* const* items = this->items(given);
   States::Missing made;
   const bool repeats = prepare(items, made, Pieces::joined, [&] { kept = keep(items); });
@@ -83,7 +99,8 @@ void Stepper::traffic(py::handle grads) {
 // Makes all state that the step needs, and lays out the work anew.
 void Stepper::make_missing_state(PyObject* const* grads, States::Missing& missing, Pieces pieces) {
   for (const Group& g : groups_) {
-    states_.find_missing(missing, g.rule, g.states, g.average, parameters_, g.first, g.last, grads);
+    states_.find_missing(missing, g.rule.rule(), g.states, g.average, parameters_, g.first, g.last,
+                         grads);
   }
   auto arena = memory_.allocate(missing.bytes, "the optimizer's state");
   // Python code may have run: what was looked at before may be something else.
@@ -194,7 +211,7 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
 
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     while (i == group->last) ++group;
-    const ConfiguredRule& rule = group->rule;
+    const ConfiguredRule& rule = group->rule.rule();
     const Parameter& p = parameters_[i];
     Binding& binding = parameters_.bindings()[i];
     PyObject* grad = grads[i];
@@ -221,7 +238,7 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
       regular &= folded.step == 0;
       folded = {steps_[i] + 1, p.fresh, i, 0};
       FollowingAverage average;
-      if (group->average) average = {&average_kernel(p.dtype), &group->ema_decay};
+      if (group->average) average = {&average_kernel(p.dtype), &group->rule.ema_decay()};
       folded.index = plan_.add_coefficients(kernel, rule.hyperparameters.data(), folded.step,
                                             folded.fresh, average);
     }
@@ -318,17 +335,18 @@ py::object Stepper::step_counts() const {
 
 void Stepper::visit(Visitor& visitor) const {
   for (std::size_t i = 0; i < parameters_.count(); ++i) visitor(parameters_[i].array);
+  for (const Group& g : groups_) g.rule.visit(visitor);
   visitor(bound_);
   memory_.visit(visitor);
 }
 
 void Stepper::let_go_of_objects() {
   plan_is_regular_ = false;
-  groups_.clear();
   states_.resize(0);
   writable_ = {};
   elsewhere_ = {};
   // Last, as their finalizers may look at this.
+  const std::vector<Group> groups = std::exchange(groups_, {});
   const Parameters parameters = std::exchange(parameters_, {});
   const Reference bound = std::exchange(bound_, py::none());
   const StateMemory memory = std::exchange(memory_, StateMemory(py::none()));

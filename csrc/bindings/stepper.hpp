@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/elsewhere.hpp"
+#include "bindings/live_rule.hpp"
 #include "bindings/native_type.hpp"
 #include "bindings/parameters.hpp"
 #include "bindings/rules.hpp"
@@ -23,16 +24,10 @@
 
 namespace fusedopt {
 
-// What updates the parameters of a group: a rule, and the decay rate of their average if there is
-// one.
-struct GroupRule {
-  ConfiguredRule rule;
-  std::optional<double> ema_decay;
-};
-
-// Dicts of an optimizer's, each with what it is brought up to date by, at the moment when the
-// native half changes, too: without a line of Python code, which a signal could interrupt.
-using DictUpdates = std::vector<std::pair<py::dict, py::dict>>;
+// Dicts of an optimizer's, each with what it is brought up to date by, or lists with their new
+// items, at the moment when the native half changes, too: without a line of Python code, which a
+// signal could interrupt.
+using Updates = std::vector<std::pair<py::object, py::object>>;
 
 class Stepper {
  public:
@@ -42,7 +37,7 @@ class Stepper {
   // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else
   // None. Throws where an array can't be updated in place, and changes nothing then.
   void add_group(const py::list& params, const py::object& names, const GroupRule& rule,
-                 py::handle grads, const DictUpdates& updates);
+                 py::handle grads, const Updates& updates, std::optional<WrittenValues> written);
 
   // From now on these are the gradients of every step.
   void bind(py::handle grads);
@@ -51,8 +46,10 @@ class Stepper {
   // Fills them with zeros.
   void zero_grad();
 
-  // A group's rule and hyperparameters from the next step on.
-  void configure(std::size_t group, const GroupRule& rule);
+  // A group's rule and hyperparameters from the next step on, and what they were made of.
+  void configure(std::size_t group, const GroupRule& rule, const std::optional<py::tuple>& made_of);
+  // Whether the group's rule is what its hyperparameters mean, whatever step it is.
+  bool is_current(std::size_t group) const { return groups_.at(group).rule.is_current(); }
   // Throws where a number of theirs isn't finite in the group's dtypes, and changes nothing.
   void check(std::size_t group, const GroupRule& rule) const {
     require_finite(groups_.at(group), rule.rule);
@@ -63,7 +60,7 @@ class Stepper {
   // Arrays are copied. Throws where an array doesn't fit its parameter, and changes nothing then.
   void load(const py::list& states, const std::vector<std::int64_t>& steps,
             std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-            const std::optional<std::vector<py::object>>& params, const DictUpdates& updates);
+            const std::optional<std::vector<py::object>>& params, const Updates& updates);
 
   // Between the two other threads wait with their steps, and this one may call what is here. An
   // action that changes what there is can't be meanwhile: throws in its name; null: it only looks.
@@ -73,13 +70,10 @@ class Stepper {
   // Throws where parameters are elsewhere, in the name of an action that can't be meanwhile.
   void require_home(const char* action) const { elsewhere_.require_home(action); }
 
-  // Whether a hyperparameter was assigned that configure() wasn't told of.
-  bool changed() const { return changed_; }
-  void set_changed(bool changed) { changed_ = changed; }
-
-  // The same as step(), unless a hyperparameter has changed: then does nothing and says false. Not
-  // between hold() and let_go().
-  bool step_if_unchanged(py::handle grads);
+  // The same as step(), with the numbers that Python's hyperparameters are now; unless it takes
+  // Python to say what these mean: then does nothing and says false. Not between hold() and
+  // let_go().
+  bool step_if_readable(py::handle grads);
 
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter; None
   // where gradients are bound.
@@ -123,18 +117,19 @@ class Stepper {
 
   // Parameters with hyperparameters of their own.
   struct Group {
-    std::size_t first = 0, last = 0;  // its parameters, but for last
-    ConfiguredRule rule;
-    States::Selection states;
-    std::optional<std::size_t> average;  // where among the states
-    double ema_decay = 0;
-    Folded folded[dtype_count];
+    std::size_t first, last;  // its parameters, but for last
+    LiveRule rule;
+    States::Selection states = {};
+    std::optional<std::size_t> average = {};  // where among the states
+    Folded folded[dtype_count] = {};
   };
 
-  static void bring_up_to_date(const DictUpdates& updates);
+  static void bring_up_to_date(const Updates& updates);
+  bool read_hyperparameters();
   template <typename MayBegin>
   bool take_step(py::handle grads, const MayBegin& may_begin);
   Reference read(py::handle grads) const;
+  Reference read_once(py::handle grads);
   PyObject* const* items(const Reference& read) const;
   // Whether what lies side by side is one piece of work, or each parameter by itself.
   enum class Pieces { joined, apart };
@@ -148,7 +143,7 @@ class Stepper {
   [[noreturn]] void throw_nonfinite(const ArrayScan& scan) const;
   bool refresh(PyObject* const* grads);
   bool gather(PyObject* const* grads, Pieces pieces = Pieces::joined);
-  void configure(Group& group, const GroupRule& rule);
+  void configure(Group& group, const GroupRule& rule, const std::optional<py::tuple>& made_of);
   void require_finite(const Group& group, const ConfiguredRule& rule) const;
   void look_at_those_with(const std::vector<char*>& partners);
   template <typename IsUpdated>
@@ -175,7 +170,6 @@ class Stepper {
   std::int64_t completed_steps_ = 0;
 
   Reference bound_ = py::none();  // a tuple of gradients, or None
-  bool changed_ = true;
   Elsewhere elsewhere_;
 
   std::vector<Group> groups_;

@@ -5,7 +5,7 @@ from typing import Any, TypedDict, TypeVar, final
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, DictUpdates, Grads, GroupRule, Stats
+from ._types import Array, Grads, GroupRule, Stats, Updates, Written
 
 _Function = TypeVar("_Function", bound=Callable[..., Any])
 
@@ -25,7 +25,6 @@ class Block:
 
 @final
 class Stepper:
-    changed: bool
     def __init__(self, allocate: Callable[[int], npt.NDArray[np.uint8]] | None = None) -> None: ...
     def add_group(
         self,
@@ -33,13 +32,17 @@ class Stepper:
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
-        updates: DictUpdates = ...,
+        updates: Updates = ...,
+        written: Written | None = None,
     ) -> None: ...
     def bind(self, grads: Grads) -> None: ...
     @property
     def bound(self) -> tuple[Array | None, ...] | None: ...
     def zero_grad(self) -> None: ...
-    def configure(self, group: int, rule: GroupRule) -> None: ...
+    def configure(
+        self, group: int, rule: GroupRule, made_of: tuple[Any, ...] | None = None
+    ) -> None: ...
+    def is_current(self, group: int) -> bool: ...
     def check(self, group: int, rule: GroupRule) -> None: ...
     def load(
         self,
@@ -48,7 +51,7 @@ class Stepper:
         completed_steps: int,
         rules: list[GroupRule],
         params: list[Array] | None,
-        updates: DictUpdates,
+        updates: Updates,
     ) -> None: ...
     def require_home(self, action: str) -> None: ...
     def step(self, grads: Grads | None) -> None: ...

@@ -5,7 +5,9 @@ TypeError (not a number, not a bool) or ValueError (out of range).
 """
 
 import math
+import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, TypeAlias
 
@@ -16,50 +18,74 @@ Check: TypeAlias = Callable[[str, Any], Any]
 MOST_STEPS = 2**53  # counts beyond are no whole numbers in torch's state, either
 
 
-def finite(name: str, value: Any) -> float:
-    """Check for a finite number."""
-    return _number(name, value, "a finite number", lambda x: True)
+@dataclass(frozen=True)
+class Number:
+    """A check for a number from ``low`` to ``high``, both included."""
+
+    expected: str
+    low: float
+    high: float
+
+    def __call__(self, name: str, value: Any) -> float:
+        if type(value) is float and self.low <= value <= self.high:
+            return value
+        number = _as_float(name, value, self.expected)
+        if not self.low <= number <= self.high:
+            raise ValueError(f"{name}: expected {self.expected}, got {number}")
+        return number
 
 
-def non_negative(name: str, value: Any) -> float:
-    """Check for a finite number, 0 or more."""
-    return _number(name, value, "a finite number >= 0", lambda x: x >= 0)
+@dataclass(frozen=True)
+class NumberOrNone:
+    """A check for a number, or None."""
+
+    number: Number
+
+    def __call__(self, name: str, value: Any) -> float | None:
+        return None if value is None else self.number(name, value)
 
 
-def positive(name: str, value: Any, *, infinite: bool = False) -> float:
-    """Check for a number above 0, finite unless it may be infinite."""
-    expected = "a number > 0" if infinite else "a finite number > 0"
-    return _number(name, value, expected, lambda x: x > 0, infinite=infinite)
+@dataclass(frozen=True)
+class Pair:
+    """A check for two numbers."""
+
+    number: Number
+
+    def __call__(self, name: str, value: Any) -> tuple[float, float]:
+        is_sequence = isinstance(value, Sequence) or (
+            isinstance(value, np.ndarray) and value.ndim > 0
+        )
+        if not is_sequence or isinstance(value, str):
+            raise TypeError(f"{name}: expected a pair of numbers, got {_show(value)}")
+        if len(value) != 2:
+            raise ValueError(f"{name}: expected a pair of numbers, got {len(value)} of them")
+        first, second = value
+        return self.number(f"{name}[0]", first), self.number(f"{name}[1]", second)
 
 
-def decay_rate(name: str, value: Any) -> float:
-    """Check for a number in [0, 1)."""
-    return _number(name, value, "a number in [0, 1)", lambda x: 0 <= x < 1)
+_LARGEST = sys.float_info.max
+_SMALLEST = math.ulp(0.0)
+
+finite = Number("a finite number", -_LARGEST, _LARGEST)
+non_negative = Number("a finite number >= 0", 0.0, _LARGEST)
+positive = Number("a finite number > 0", _SMALLEST, _LARGEST)
+positive_or_infinite = Number("a number > 0", _SMALLEST, math.inf)
+decay_rate = Number("a number in [0, 1)", 0.0, math.nextafter(1.0, 0.0))
+fraction = Number("a number in [0, 1]", 0.0, 1.0)
+fraction_or_none = NumberOrNone(fraction)
+decay_rates = Pair(decay_rate)
 
 
-def fraction(name: str, value: Any) -> float:
-    """Check for a number in [0, 1]."""
-    return _number(name, value, "a number in [0, 1]", lambda x: 0 <= x <= 1)
+def numbers_of(name: str, check: Check) -> list[tuple[str, float, float]]:
+    """Return what numbers of a rule a hyperparameter stands for, and their bounds.
 
-
-def fraction_or_none(name: str, value: Any) -> float | None:
-    """Check for a number in [0, 1], or None."""
-    return None if value is None else fraction(name, value)
-
-
-def decay_rates(name: str, value: Any) -> tuple[float, float]:
-    """Check for two numbers in [0, 1)."""
-    is_sequence = isinstance(value, Sequence) or (isinstance(value, np.ndarray) and value.ndim > 0)
-    if not is_sequence or isinstance(value, str):
-        raise TypeError(f"{name}: expected a pair of numbers, got {_show(value)}")
-    if len(value) != 2:
-        raise ValueError(f"{name}: expected a pair of numbers, got {len(value)} of them")
-    first, second = value
-    return decay_rate(f"{name}[0]", first), decay_rate(f"{name}[1]", second)
-
-
-#: The checks of numbers: of what a schedule can give, too.
-NUMBERS: tuple[Check, ...] = (finite, non_negative, decay_rate, decay_rates, fraction_or_none)
+    One of the same name; for a pair, as ``betas``, two, ``beta1`` and ``beta2``. None where it is
+    no number: then no schedule can stand there, either.
+    """
+    if isinstance(check, Pair):
+        return [(f"{name[:-1]}{k}", check.number.low, check.number.high) for k in (1, 2)]
+    number = check.number if isinstance(check, NumberOrNone) else check
+    return [(name, number.low, number.high)] if isinstance(number, Number) else []
 
 
 def flag(name: str, value: Any) -> bool:
@@ -112,25 +138,16 @@ def in_kind(error: Exception, text: str) -> Exception:
     return TypeError(text) if isinstance(error, TypeError) else ValueError(text)
 
 
-def _number(
-    name: str,
-    value: Any,
-    expected: str,
-    accepts: Callable[[float], bool],
-    *,
-    infinite: bool = False,
-) -> float:
+def _as_float(name: str, value: Any, expected: str) -> float:
+    """Return a number as a float: an infinite one where it is too large, which no check takes."""
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
     if not isinstance(value, Real) or isinstance(value, bool | np.timedelta64):
         raise TypeError(f"{name}: expected {expected}, got {_show(value)}")
     try:
-        number = float(value)
+        return float(value)
     except OverflowError:
-        number = math.inf  # or its negative: neither is finite
-    if not ((infinite or math.isfinite(number)) and accepts(number)):
-        raise ValueError(f"{name}: expected {expected}, got {number}")
-    return number
+        return math.inf if value > 0 else -math.inf  # type: ignore[operator]  # of any Real
 
 
 def _show(value: Any) -> str:

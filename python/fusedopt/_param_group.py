@@ -6,9 +6,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapp
 from numbers import Real
 from typing import Any, NoReturn
 
-from ._hyperparameters import NUMBERS, Check, decay_rates, in_kind
-from ._state import Engine
-from ._types import Array
+from ._hyperparameters import Check, Pair, in_kind, numbers_of
+from ._types import Array, Written
 
 
 class ParamGroup(MutableMapping[str, Any]):
@@ -27,37 +26,35 @@ class ParamGroup(MutableMapping[str, Any]):
         checks: Mapping[str, Check],
         lasting: Collection[str],
         values: Mapping[str, Any],
-        engine: Engine,
         label: str,
     ) -> None:
+        self._params = tuple(params)
         self._checks = checks
         self._lasting = lasting
-        self._engine = engine
-        self._values: dict[str, Any] = {"params": tuple(params)}
         for name in values:
             self._require_known(name, f"{label}: " if label else "")
-        for name, check in checks.items():
-            self._values[name] = _checked(
-                f"{label}[{name!r}]" if label else name, values[name], check
-            )
-        self._changed = True
-        self._present: dict[str, Any] = {}  # what schedules gave for the present step
+        #: The hyperparameters, in the order of the checks. The engine reads them here at each step:
+        #: there is no second place that says what they are.
+        self._values = [
+            _checked(f"{label}[{name!r}]" if label else name, values[name], check)
+            for name, check in checks.items()
+        ]
+        self._places = {name: place for place, name in enumerate(checks)}
 
     def __getitem__(self, name: str) -> Any:
-        return self._values[name]
+        return self._params if name == "params" else self._values[self._places[name]]
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name == "params":
             raise ValueError("params: an optimizer's parameters can't be replaced")
         self._require_known(name, "")
         checked = _checked(name, value, self._checks[name])
-        if name in self._lasting and checked != self._values[name]:
+        if name in self._lasting and checked != self[name]:
             raise ValueError(
                 f"{name}: can't be changed, as it says what the state means; "
                 "for another, make a new optimizer"
             )
-        self._values[name] = checked
-        self._changed = self._engine.changed = True
+        self._values[self._places[name]] = checked
 
     def _require_known(self, name: str, where: str) -> None:
         if name not in self._checks:
@@ -68,10 +65,10 @@ class ParamGroup(MutableMapping[str, Any]):
         raise TypeError(f"{name}: entries of a parameter group can't be removed")
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
+        return iter(("params", *self._checks))
 
     def __len__(self) -> int:
-        return len(self._values)
+        return 1 + len(self._checks)
 
     # As for any object: comparing arrays by == gives no answer.
     __eq__ = object.__eq__
@@ -82,24 +79,25 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def _with(self, values: Mapping[str, Any], label: str) -> ParamGroup:
         """Return another group of the same parameters."""
-        return ParamGroup(self["params"], self._checks, self._lasting, values, self._engine, label)
+        return ParamGroup(self._params, self._checks, self._lasting, values, label)
 
     def hyperparameters(self) -> dict[str, Any]:
         """Return everything but the parameters, as a new dict."""
-        return {name: self._values[name] for name in self._checks}
+        return self._named(self._values)
 
-    @property
-    def scheduled(self) -> frozenset[str]:
-        """The names of hyperparameters that are schedules."""
-        return _scheduled_in(self.hyperparameters())
+    def _named(self, values: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(self._checks, values, strict=True))
+
+    def written(self) -> Written:
+        """Return what the engine reads."""
+        return self._values, [numbers_of(*item) for item in self._checks.items()]
 
     def unasked(self) -> tuple[dict[str, Any], frozenset[str]]:
         """Return the hyperparameters with zeros for those that are scheduled, and which are."""
         values = self.hyperparameters()
         scheduled = _scheduled_in(values)
         for name in scheduled:
-            pair = self._checks[name] is decay_rates
-            values[name] = (0.0, 0.0) if pair else 0.0
+            values[name] = (0.0, 0.0) if isinstance(self._checks[name], Pair) else 0.0
         return values, scheduled
 
     def values_at(self, step: int) -> dict[str, Any]:
@@ -110,14 +108,11 @@ class ParamGroup(MutableMapping[str, Any]):
         TypeError, ValueError
             If a schedule gives something that the hyperparameter can't be.
         """
-        return self.asked(step)[0]
+        return self.asked(step, tuple(self._values))[0]
 
-    def asked(self, step: int) -> tuple[dict[str, Any], frozenset[str]]:
-        """Return the hyperparameters after so many completed steps, and which are scheduled.
-
-        Each is read once: another thread may assign it meanwhile.
-        """
-        values = self.hyperparameters()
+    def asked(self, step: int, made_of: tuple[Any, ...]) -> tuple[dict[str, Any], frozenset[str]]:
+        """Return what these values mean after so many completed steps, and which are scheduled."""
+        values = self._named(made_of)
         scheduled = _scheduled_in(values)
         for name in scheduled:
             values[name] = _evaluated(name, values[name], self._checks[name], step)
@@ -129,10 +124,10 @@ class ParamGroup(MutableMapping[str, Any]):
     def describe(self) -> str:
         """Return the hyperparameters, and how many arrays and elements there are."""
         settings = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters().items())
-        params: tuple[Array, ...] = self["params"]
-        elements = sum(array.size for array in params)
-        dtypes = "/".join(sorted({array.dtype.name for array in params}))
-        arrays = f"{len(params):,} array" + ("" if len(params) == 1 else "s")
+        elements = sum(array.size for array in self._params)
+        dtypes = "/".join(sorted({array.dtype.name for array in self._params}))
+        count = len(self._params)
+        arrays = f"{count:,} array" + ("" if count == 1 else "s")
         size = f"{elements:,} element" + ("" if elements == 1 else "s")
         return f"{settings}; {arrays}, {size}" + (f", {dtypes}" if dtypes else "")
 
@@ -147,8 +142,10 @@ def _is_scheduled(value: Any) -> bool:
 
 def _checked(name: str, value: Any, check: Check) -> Any:
     """Return a value as it is kept; of a schedule only its values can be checked."""
+    if type(value) is float:  # nearly always
+        return check(name, value)
     kept = tuple(value) if isinstance(value, list) else value
-    return kept if check in NUMBERS and _is_scheduled(kept) else check(name, value)
+    return kept if _is_scheduled(kept) and numbers_of(name, check) else check(name, value)
 
 
 def _evaluated(name: str, value: Any, check: Check, step: int) -> Any:

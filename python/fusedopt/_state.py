@@ -10,14 +10,11 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, DictUpdates, Grads, GroupRule, Stats
+from ._types import Array, Grads, GroupRule, Stats, Updates, Written
 
 
 class Engine(Protocol):
     """What updates the arrays: the native stepper, or plain NumPy in `fusedopt.reference`."""
-
-    #: Whether a hyperparameter was assigned that `configure` wasn't told of.
-    changed: bool
 
     def add_group(
         self,
@@ -25,11 +22,13 @@ class Engine(Protocol):
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
-        updates: DictUpdates,
+        updates: Updates,
+        written: Written,
     ) -> None:
         """Add parameters, with their gradients where these are bound, or raise and add none.
 
-        Each dict is brought up to date by the other, at the same moment.
+        Each dict or list is brought up to date by the other, at the same moment. An engine may read
+        numbers where they are written.
         """
 
     def bind(self, grads: Grads) -> None:
@@ -43,8 +42,12 @@ class Engine(Protocol):
     def zero_grad(self) -> None:
         """Fill the gradients that are bound with zeros."""
 
-    def configure(self, group: int, rule: GroupRule) -> None:
-        """Use this rule with these hyperparameters for a group, from the next step on."""
+    def configure(self, group: int, rule: GroupRule, made_of: tuple[Any, ...]) -> None:
+        """Use this rule for a group, from the next step on; it was made of what was written."""
+
+    def is_current(self, group: int) -> bool:
+        """Return whether a group's rule is what is written, whatever step it is."""
+        ...
 
     def check(self, group: int, rule: GroupRule) -> None:
         """Raise what `configure` would, and change nothing."""
@@ -56,11 +59,11 @@ class Engine(Protocol):
         completed_steps: int,
         rules: list[GroupRule],
         params: list[Array] | None,
-        updates: DictUpdates,
+        updates: Updates,
     ) -> None:
         """Continue from copies of these states and parameters, or raise and change nothing.
 
-        Each dict is brought up to date by the other, at the same moment.
+        Each dict or list is brought up to date by the other, at the same moment.
         """
 
     def held(self, action: str | None) -> AbstractContextManager[None]:
@@ -156,7 +159,7 @@ class States(Mapping[int | str, ParameterState]):
         self._states: list[ParameterState] = []
         self._names: dict[str, int] = {}
 
-    def _with_more(self, count: int, names: tuple[str, ...] | None) -> DictUpdates:
+    def _with_more(self, count: int, names: tuple[str, ...] | None) -> Updates:
         """Return what there is to bring up to date for so many more."""
         indices = range(len(self._states), len(self._states) + count)
         more = [ParameterState(self._engine, index) for index in indices]

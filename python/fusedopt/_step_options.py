@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ._hyperparameters import flag, one_of, positive
+from ._hyperparameters import flag, one_of, positive, positive_or_infinite
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def check_step_options(
     """Return what the engine takes, or raise what is wrong with it."""
     return StepOptions(
         loss_scale=1.0 if loss_scale is None else positive("loss_scale", loss_scale),
-        max_norm=None if max_norm is None else positive("max_norm", max_norm, infinite=True),
+        max_norm=None if max_norm is None else positive_or_infinite("max_norm", max_norm),
         clip_value=math.inf if clip_value is None else positive("clip_value", clip_value),
         on_nonfinite=_on_nonfinite("on_nonfinite", on_nonfinite),
         zero_grads=flag("zero_grads", zero_grads),

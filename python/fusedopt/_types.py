@@ -19,8 +19,11 @@ Params: TypeAlias = (
 Grads: TypeAlias = Sequence[Array | None] | Mapping[str, Array | None]
 #: What an engine is told of a group: a rule, its hyperparameters, the decay rate of an average.
 GroupRule: TypeAlias = tuple[str, dict[str, float], float | None]
-#: Dicts, each with what it is brought up to date by.
-DictUpdates: TypeAlias = list[tuple[dict[str, Any], dict[str, Any]]]
+#: A list of hyperparameters, replaced where others are assigned, and for each of them the rule's
+#: numbers that it stands for: their names, and from where to where they may be.
+Written: TypeAlias = tuple[list[Any], list[list[tuple[str, float, float]]]]
+#: Dicts, each with what it is brought up to date by, and lists with their new items.
+Updates: TypeAlias = list[tuple[dict[str, Any], dict[str, Any]] | tuple[list[Any], list[Any]]]
 #: Of each group the norms of gradients, updates and parameters, and how many elements of gradients
 #: aren't finite.
 Stats: TypeAlias = list[tuple[float, float, float, int]]

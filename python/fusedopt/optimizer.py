@@ -21,7 +21,7 @@ from ._persistence.state_dict import load, read_state_dict, to_state_dict
 from ._persistence.state_files import StateFiles
 from ._state import Averages, Engine, States
 from ._step_options import GroupStats, StepResult, check_step_options
-from ._types import DictUpdates, Grads, GroupRule, Number, Params
+from ._types import Grads, GroupRule, Number, Params, Updates
 
 
 class Optimizer:
@@ -93,20 +93,20 @@ class Optimizer:
         rule: GroupRule | None = None,
     ) -> None:
         values = {**self._defaults, **spec.overrides}
-        checks = {**self._checks, "ema_decay": fraction_or_none}
-        group = ParamGroup(spec.arrays, checks, self._lasting, values, self._engine, label)
-        rule = rule or self._group_rule(group, self.completed_steps)
+        checks: dict[str, Check] = {**self._checks, "ema_decay": fraction_or_none}
+        group = ParamGroup(spec.arrays, checks, self._lasting, values, label)
+        rule = rule or self._group_rule(group, tuple(group._values))
         # The first arrays decide whether parameters have names; a group without any goes along.
         if spec.arrays or not len(self._states):
             names = spec.names
         else:
             names = None if self._names is None else ()
         all_names = None if names is None else (self._names or ()) + names
-        updates: DictUpdates = [
+        updates: Updates = [
             (vars(self), {"_names": all_names, "_groups": [*self._groups, group]}),
             *self._states._with_more(len(spec.arrays), names),
         ]
-        self._engine.add_group(spec.arrays, names, rule, grads, updates)
+        self._engine.add_group(spec.arrays, names, rule, grads, updates, group.written())
 
     @staticmethod
     def _rule(
@@ -116,21 +116,25 @@ class Optimizer:
 
         Those that are scheduled will be something else at another step. Raises ValueError where
         hyperparameters don't fit each other.
+
+        A number of the rule has its hyperparameter's name and value (see `numbers_of`), and what
+        the method returns or raises besides may depend on whether a number is 0, but on nothing
+        else about it: it isn't asked again where another number is assigned.
         """
         raise NotImplementedError("Optimizer is a base class: use one of its subclasses")
 
-    def _group_rule(self, group: ParamGroup, completed_steps: int) -> GroupRule:
-        values, scheduled = group.asked(completed_steps)
-        rule = (*self._rule(values, scheduled), values["ema_decay"])
-        group._present = values
-        return rule
+    def _group_rule(self, group: ParamGroup, made_of: tuple[Any, ...]) -> GroupRule:
+        """Return the rule that a group's hyperparameters mean at the next step."""
+        return self._rule_of(*group.asked(self.completed_steps, made_of))
 
     def _unasked_rule(self, group: ParamGroup) -> GroupRule:
         """Return the rule of a group with zeros for what is scheduled, which no schedule is asked.
 
         Until the next step, which asks them.
         """
-        values, scheduled = group.unasked()
+        return self._rule_of(*group.unasked())
+
+    def _rule_of(self, values: Mapping[str, Any], scheduled: frozenset[str]) -> GroupRule:
         return (*self._rule(values, scheduled), values["ema_decay"])
 
     def _groups_in_order(self) -> Iterator[tuple[ParamGroup, range, tuple[str, ...] | None]]:
@@ -150,28 +154,16 @@ class Optimizer:
         return _core.Stepper(self._state_files)
 
     def _configure(self) -> None:
-        """Tell the engine of all hyperparameters that were assigned since the last step."""
-        if not self._engine.changed:
-            return
-        # First, so that an assignment by another thread in the meantime is seen at the next step.
-        self._engine.changed = False
-        try:
-            for k, group in enumerate(self._groups):
-                scheduled = group.scheduled
-                if group._changed or scheduled:
-                    self._configure_group(k, group)
-                if scheduled:
-                    self._engine.changed = True  # for the next step
-        except BaseException:
-            self._engine.changed = True
-            raise
+        """Tell the engine what hyperparameters mean that have changed since the last step."""
+        for k, group in enumerate(self._groups):
+            if not self._engine.is_current(k):
+                self._configure_group(k, group)
 
     def _configure_group(self, k: int, group: ParamGroup) -> None:
-        group._changed = False
+        made_of = tuple(group._values)  # at once: another thread may assign meanwhile
         try:
-            self._engine.configure(k, self._group_rule(group, self.completed_steps))
-        except BaseException as error:
-            group._changed = True
+            self._engine.configure(k, self._group_rule(group, made_of), made_of)
+        except (TypeError, ValueError) as error:
             if len(self._groups) == 1 or type(error) not in (TypeError, ValueError):
                 raise
             raise type(error)(f"param_groups[{k}]: {error}") from None
@@ -457,7 +449,6 @@ class Optimizer:
             require_alike(self._names, spec.names)
         require_distinct((*(self._names or ()), *(spec.names or ())))
         self._add(spec, "param_group", grads)
-        self._engine.changed = True
 
     @overload
     def step(self, grads: Grads | None = None) -> None: ...

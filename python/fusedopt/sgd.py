@@ -226,7 +226,8 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
                 )
         with self._engine.held("lookahead()"):
             self._configure()
-            return self._engine.lookahead([group._present["momentum"] for group in self._groups])
+            step = self.completed_steps
+            return self._engine.lookahead([g.values_at(step)["momentum"] for g in self._groups])
 
 
 def _require_fitting(group: Mapping[str, Any], has_momentum: bool) -> None:

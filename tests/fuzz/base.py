@@ -64,7 +64,7 @@ class Base(RuleBasedStateMachine):
         opt = self.pair.theirs
         for group in opt.param_groups:
             values, error = outcome(lambda g=group: g.values_at(opt.completed_steps))
-            if error or outcome(lambda g=group, v=values: opt._rule(v, g.scheduled))[1]:
+            if error or outcome(lambda g=group, v=values: opt._rule(v, g.unasked()[1]))[1]:
                 return True
         return False
 

@@ -13,7 +13,7 @@ import numpy as np
 from .. import _core
 from .._hyperparameters import MOST_STEPS, in_kind
 from .._param_group import ParamGroup
-from .._types import Array, GroupRule
+from .._types import Array, GroupRule, Updates
 from ..schedules import Schedule
 from .persisted import Persisted
 
@@ -145,10 +145,8 @@ def _params_with_rules(
 def load(opt: Persisted, loaded: Loaded, params: list[Array] | None) -> None:
     """Put state that was read, and parameters if there are any, in the place of what there is."""
     pairs = zip(opt._groups, loaded.groups, strict=False)  # the engine compares their numbers
-    updates = [(group._values, new.hyperparameters()) for group, new in pairs]
+    updates: Updates = [(group._values, new._values) for group, new in pairs]
     numbers = loaded.steps, loaded.completed_steps
-    for group in opt._groups:
-        group._changed = True  # what is loaded counts from the next step or lookahead on
     opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from .._param_group import ParamGroup
 from .._state import Engine
-from .._types import Array, DictUpdates, Grads, GroupRule, Stats
+from .._types import Array, Grads, GroupRule, Stats, Updates, Written
 from ..optimizer import Optimizer
 
 
@@ -26,6 +27,12 @@ class InNumPy(Optimizer):
             raise ValueError("state_dir: expected None, as the reference keeps its state in memory")
         return NumPyEngine(self)
 
+    def _group_rule(self, group: ParamGroup, made_of: tuple[Any, ...]) -> GroupRule:
+        values, scheduled = group.asked(self.completed_steps, made_of)
+        assert isinstance(self._engine, NumPyEngine)
+        self._engine.present[group] = values
+        return self._rule_of(values, scheduled)
+
 
 class NumPyEngine:
     """The engine of an optimizer in NumPy."""
@@ -35,8 +42,8 @@ class NumPyEngine:
         self._params: list[Array] = []
         self._groups: list[int] = []  # that of each parameter
         self.bound: list[Array | None] | None = None
-        self.changed = True
         self._rules: dict[int, str] = {}
+        self.present: dict[ParamGroup, dict[str, Any]] = {}  # hyperparameters at this step
         self._names: tuple[str, ...] = ()
         self._states: list[dict[str, Array]] = []
         self._block = ""  # what the parameters are inside, elsewhere
@@ -50,10 +57,11 @@ class NumPyEngine:
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
-        updates: DictUpdates,
+        updates: Updates,
+        written: Written,
     ) -> None:
         group = len(self._optimizer.param_groups)
-        self.configure(group, rule)
+        self._rules[group] = rule[0]
         self._groups += [group for _ in params]
         self._params += params
         self._names += names or ()
@@ -63,9 +71,12 @@ class NumPyEngine:
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
         _bring_up_to_date(updates)
 
-    def configure(self, group: int, rule: GroupRule) -> None:
+    def configure(self, group: int, rule: GroupRule, made_of: tuple[Any, ...]) -> None:
         """Remember the rule: its hyperparameters are read from the group at each step."""
         self._rules[group] = rule[0]
+
+    def is_current(self, group: int) -> bool:
+        return False
 
     def check(self, group: int, rule: GroupRule) -> None:
         """Take any rule: here numbers become infinite."""
@@ -77,7 +88,7 @@ class NumPyEngine:
         completed_steps: int,
         rules: list[GroupRule],
         params: list[Array] | None,
-        updates: DictUpdates,
+        updates: Updates,
     ) -> None:
         self.require_home("load_state_dict()")
         self._states = [{n: a.copy() for n, a in state.items()} for state in states]
@@ -85,9 +96,7 @@ class NumPyEngine:
             p[...] = value
         self.step_counts[...] = steps
         self.completed_steps = completed_steps
-        for group, rule in enumerate(rules):
-            self.configure(group, rule)
-        self.changed = True
+        self._rules = {group: name for group, (name, _, _) in enumerate(rules)}
         _bring_up_to_date(updates)
 
     def state(self, index: int) -> tuple[int, dict[str, Array]]:
@@ -225,7 +234,7 @@ class NumPyEngine:
         return in_order
 
     def _update_all(self, grads: list[Array | None]) -> None:
-        hyper = [group._present for group in self._optimizer.param_groups]
+        hyper = [self.present[group] for group in self._optimizer.param_groups]
         with np.errstate(all="ignore"):
             for i, (p, g) in enumerate(zip(self._params, grads, strict=True)):
                 if g is not None:
@@ -243,9 +252,12 @@ class NumPyEngine:
         self.completed_steps += 1
 
 
-def _bring_up_to_date(updates: DictUpdates) -> None:
+def _bring_up_to_date(updates: Updates) -> None:
     for own, update in updates:
-        own.update(update)
+        if isinstance(own, list):
+            own[:] = update
+        else:
+            own.update(update)
 
 
 def _scaled(g: Array, scale: float, clip_value: float) -> Array:
