@@ -1,8 +1,11 @@
 """Contract: step() is a method like any other, though it is native where nothing is unusual."""
 
+import dataclasses
 import gc
 import inspect
 import itertools
+import math
+import pickle
 import sys
 import weakref
 from collections.abc import Callable
@@ -15,6 +18,7 @@ import fusedopt
 from fusedopt import _core
 
 METHOD: Any = inspect.getattr_static(fusedopt.Optimizer, "step")
+STEP_METHOD: Any = _core.step_method(fusedopt.StepResult, fusedopt.GroupStats)
 
 
 def made(**options: Any) -> tuple[fusedopt.SGD, Any]:
@@ -124,7 +128,7 @@ class Function:
 def test_one_that_goes_leaves_nothing() -> None:
     function = Function()
     before = sys.getrefcount(function), sys.getrefcount(type(METHOD))
-    method: Any = _core.step_method(function)
+    method: Any = STEP_METHOD(function)
     assert sys.getrefcount(function) > before[0]
     gone: list[Any] = []
     reference = weakref.ref(method, gone.append)
@@ -138,7 +142,7 @@ def test_many_that_go_leave_no_memory() -> None:
 
     def make(count: int) -> None:
         for _ in range(count):
-            _core.step_method(function)
+            STEP_METHOD(function)
 
     make(100)
     before = sys.getallocatedblocks()
@@ -147,7 +151,7 @@ def test_many_that_go_leave_no_memory() -> None:
 
 
 def test_the_collector_knows_it() -> None:
-    method: Any = _core.step_method(Function())
+    method: Any = STEP_METHOD(Function())
     method.itself = method
     gone = weakref.ref(method)
     assert gc.is_tracked(method)
@@ -167,7 +171,91 @@ def test_the_collector_comes_while_it_goes() -> None:
 
     ended: list[bool] = []
     for _ in range(20):
-        method: Any = _core.step_method(Function())
+        method: Any = STEP_METHOD(Function())
         method.own = Collecting()
         del method
     assert len(ended) == 20
+
+
+OPTIONS: list[dict[str, Any]] = [
+    {"max_norm": 0.5},
+    {"max_norm": math.inf},
+    {"loss_scale": 4.0},
+    {"clip_value": 0.25},
+    {"on_nonfinite": "skip"},
+    {"on_nonfinite": "raise"},
+    {"zero_grads": True},
+    {"stats": True},
+    {"stats": True, "max_norm": 0.5, "loss_scale": 2.0, "clip_value": 0.5, "zero_grads": True},
+    {"max_norm": 1, "loss_scale": np.float32(2), "zero_grads": np.True_},
+    {"max_norm": None, "loss_scale": None, "clip_value": None, "on_nonfinite": "propagate"},
+    {"zero_grads": False, "stats": False},
+    {"".join(("max", "_norm")): 0.5},  # a name that isn't interned
+]
+
+
+@pytest.mark.parametrize("options", OPTIONS, ids=str)
+def test_options_are_read_natively_as_in_python(options: dict[str, Any]) -> None:
+    """Both give the same result, of the same type, and the same parameters, bit for bit."""
+    results = []
+    for step in (METHOD, METHOD.__wrapped__):
+        opt, p = made(momentum=0.5)
+        g = np.array([1.0, -2.0, 4.0])
+        found = [step(opt, [g], **options) for _ in range(3)]
+        results.append((found, p.tolist(), g.tolist(), opt.state[0]["momentum_buffer"].tolist()))
+    native, python = results
+    assert native == python
+    for a, b in zip(native[0], python[0], strict=True):
+        assert type(a) is type(b)
+        assert repr(a) == repr(b)
+        if a is not None:
+            assert hash(a) == hash(b)
+            assert pickle.loads(pickle.dumps(a)) == a
+            assert [type(value) for value in vars(a).values()] == list(map(type, vars(b).values()))
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                a.skipped = True
+
+
+def test_options_are_read_natively_after_a_number_has_changed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opt, p = made()
+    opt.step([p * 0])
+
+    def refused() -> None:
+        raise AssertionError("asked Python")
+
+    monkeypatch.setattr(opt, "_configure", refused)
+    opt.param_groups[0]["lr"] = 0.5
+    assert opt.step(grads=[np.ones(3)], max_norm=math.inf) == fusedopt.StepResult(3**0.5, False)
+    assert p.tolist() == [-0.5] * 3
+    assert opt.step(grads=[np.full(3, np.nan)], on_nonfinite="skip").skipped
+    assert opt.step(grads=[np.ones(3)], zero_grads=False) is None
+    assert p.tolist() == [-1.0] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "error"),
+    [
+        ({"max_norm": 0.0}, ValueError),
+        ({"max_norm": math.nan}, ValueError),
+        ({"max_norm": "1"}, TypeError),
+        ({"loss_scale": math.inf}, ValueError),
+        ({"loss_scale": -1.0}, ValueError),
+        ({"clip_value": math.inf}, ValueError),
+        ({"clip_value": True}, TypeError),
+        ({"on_nonfinite": "ignore"}, ValueError),
+        ({"on_nonfinite": None}, TypeError),
+        ({"zero_grads": 1}, TypeError),
+        ({"stats": None}, TypeError),
+        ({"stat": True}, TypeError),
+    ],
+    ids=str,
+)
+def test_bad_options_are_named(options: dict[str, Any], error: type[Exception]) -> None:
+    opt, p = made()
+    for _ in range(2):
+        with pytest.raises(error, match=next(iter(options))):
+            opt.step([np.ones(3)], **options)
+    assert not p.any()
+    assert opt.completed_steps == 0

@@ -329,7 +329,14 @@ PYBIND11_MODULE(_core, module) {
       .def("state", &Stepper::state, py::arg("index"))
       .def_property_readonly("completed_steps", &Stepper::completed_steps)
       .def_property_readonly("step_counts", &Stepper::step_counts);
-  module.def("step_method", &make_step_method, py::arg("function"));
+  module.def(
+      "step_method",
+      [](const py::type& result, const py::type& stats) {
+        return py::cpp_function([result, stats](const py::object& function) {
+          return make_step_method(function, result, stats);
+        });
+      },
+      py::arg("result"), py::arg("stats"));
   module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),
              py::arg("arguments"));
 

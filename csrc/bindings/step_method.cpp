@@ -5,6 +5,7 @@
 #include <exception>
 #include <new>
 
+#include "bindings/step_arguments.hpp"
 #include "bindings/stepper.hpp"
 
 namespace fusedopt {
@@ -13,7 +14,9 @@ namespace {
 struct StepMethod {
   PyObject_HEAD vectorcallfunc call;
   PyObject* function;
-  PyObject* attributes;  // __doc__, __wrapped__ and the like
+  PyObject* result_type;  // of a step with options
+  PyObject* stats_type;   // of what it measured in a group
+  PyObject* attributes;   // __doc__, __wrapped__ and the like
   PyObject* weak_references;
 };
 
@@ -51,15 +54,65 @@ Stepper* stepper_of(PyObject* optimizer, Reference& engine) {
   return instance->get_value_and_holder().value_ptr<Stepper>();
 }
 
+// An object of a frozen dataclass, as its constructor makes it, with these values.
+template <std::size_t count>
+py::object make(PyObject* type, const char* const (&names)[count], const py::tuple& values) {
+  auto* const native = reinterpret_cast<PyTypeObject*>(type);
+  auto object = py::reinterpret_steal<py::object>(native->tp_alloc(native, 0));
+  if (!object) throw py::error_already_set();
+  for (std::size_t k = 0; k < count; ++k) {
+    const auto name = py::reinterpret_steal<py::object>(PyUnicode_InternFromString(names[k]));
+    const py::handle value = PyTuple_GET_ITEM(values.ptr(), static_cast<py::ssize_t>(k));
+    if (PyObject_GenericSetAttr(object.ptr(), name.ptr(), value.ptr()) != 0) {
+      throw py::error_already_set();
+    }
+  }
+  return object;
+}
+
+py::object to_result(const StepMethod& method, const py::tuple& done) {
+  py::object stats = done[2];
+  if (!stats.is_none()) {
+    const py::list groups = stats;
+    py::tuple made(groups.size());
+    for (std::size_t k = 0; k < groups.size(); ++k) {
+      made[k] = make(method.stats_type, {"grad_norm", "update_norm", "param_norm", "nonfinite"},
+                     groups[k]);
+    }
+    stats = made;
+  }
+  return make(method.result_type, {"grad_norm", "skipped", "stats"},
+              py::make_tuple(done[0], done[1], stats));
+}
+
+// What the step returns; null where it takes Python.
+[[gnu::noinline]] PyObject* step_with_keywords(const StepMethod& method, Stepper& stepper,
+                                               PyObject* grads, PyObject* const* values,
+                                               PyObject* keywords) {
+  const auto given = read_keywords(grads, values, keywords);
+  if (!given) return nullptr;
+  if (!given->has_options) {
+    return stepper.step_if_readable(given->grads) ? Py_NewRef(Py_None) : nullptr;
+  }
+  const auto done = stepper.step_with_if_readable(given->grads, given->options);
+  return done ? to_result(method, *done).release().ptr() : nullptr;
+}
+
 PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged_count,
                PyObject* keywords) {
   const Py_ssize_t count = PyVectorcall_NARGS(flagged_count);
-  if (!keywords && (count == 1 || count == 2)) {
+  if (count == 1 || count == 2) {
+    PyObject* const grads = count == 2 ? arguments[1] : nullptr;
     try {
       Reference engine;
       Stepper* stepper = stepper_of(arguments[0], engine);
-      if (stepper && stepper->step_if_readable(count == 2 ? arguments[1] : Py_None)) {
-        Py_RETURN_NONE;
+      if (stepper && !keywords) {
+        if (stepper->step_if_readable(grads ? grads : Py_None)) Py_RETURN_NONE;
+      } else if (stepper) {
+        if (PyObject* result = step_with_keywords(*as_method(method), *stepper, grads,
+                                                  arguments + count, keywords)) {
+          return result;
+        }
       }
     } catch (const std::exception&) {  // not the end of a thread, which unwinds as one, too
       set_error_of_current_exception();
@@ -78,12 +131,16 @@ PyObject* bind(PyObject* method, PyObject* object, PyObject*) {
 int traverse(PyObject* method, visitproc visit, void* arg) {
   Py_VISIT(Py_TYPE(method));
   Py_VISIT(as_method(method)->function);
+  Py_VISIT(as_method(method)->result_type);
+  Py_VISIT(as_method(method)->stats_type);
   Py_VISIT(as_method(method)->attributes);
   return 0;
 }
 
 int clear(PyObject* method) {
   Py_CLEAR(as_method(method)->function);
+  Py_CLEAR(as_method(method)->result_type);
+  Py_CLEAR(as_method(method)->stats_type);
   Py_CLEAR(as_method(method)->attributes);
   return 0;
 }
@@ -130,13 +187,16 @@ py::object make_type() {
 
 }  // namespace
 
-py::object make_step_method(const py::object& function) {
+py::object make_step_method(const py::object& function, const py::type& result,
+                            const py::type& stats) {
   const py::object type = make_type();
   auto* const native = reinterpret_cast<PyTypeObject*>(type.ptr());
   auto method = py::reinterpret_steal<py::object>(native->tp_alloc(native, 0));
   if (!method) throw py::error_already_set();
   as_method(method.ptr())->call = call;
   as_method(method.ptr())->function = Py_NewRef(function.ptr());
+  as_method(method.ptr())->result_type = Py_NewRef(result.ptr());
+  as_method(method.ptr())->stats_type = Py_NewRef(stats.ptr());
   return py::module_::import("functools").attr("update_wrapper")(method, function);
 }
 

@@ -9,9 +9,22 @@
 namespace fusedopt {
 
 py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
-  Reference in_order;  // let go of after the lock: a gradient's finalizer may run then
-  const Reference given = read(grads);
+  return *take_step_with(grads, options, [] { return true; });
+}
+
+std::optional<py::tuple> Stepper::step_with_if_readable(py::handle grads,
+                                                        const StepOptions& options) {
+  mutex_.require_outside("step()");
+  return take_step_with(grads, options, [this] { return read_hyperparameters(); });
+}
+
+template <typename MayBegin>
+std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOptions& options,
+                                                 const MayBegin& may_begin) {
+  Reference given, in_order;  // let go of after the lock: a gradient's finalizer may run then
   const std::scoped_lock lock(mutex_);
+  if (!may_begin()) return std::nullopt;
+  given = read_once(grads);
   elsewhere_.require_home("step()");
   memory_.require_own();
   // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's

@@ -74,6 +74,8 @@ class Stepper {
   // Python to say what these mean: then does nothing and says false. Not between hold() and
   // let_go().
   bool step_if_readable(py::handle grads);
+  // So with options: nothing instead of what step_with() returns.
+  std::optional<py::tuple> step_with_if_readable(py::handle grads, const StepOptions& options);
 
   // grads: a list or tuple, or a dict by name, with an array or None for every parameter; None
   // where gradients are bound.
@@ -128,6 +130,9 @@ class Stepper {
   bool read_hyperparameters();
   template <typename MayBegin>
   bool take_step(py::handle grads, const MayBegin& may_begin);
+  template <typename MayBegin>
+  std::optional<py::tuple> take_step_with(py::handle grads, const StepOptions& options,
+                                          const MayBegin& may_begin);
   Reference read(py::handle grads) const;
   Reference read_once(py::handle grads);
   PyObject* const* items(const Reference& read) const;

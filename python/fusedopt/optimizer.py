@@ -505,7 +505,7 @@ class Optimizer:
         stats: bool = False,
     ) -> StepResult | None: ...
 
-    @_core.step_method  # what it does without options, natively
+    @_core.step_method(StepResult, GroupStats)  # what it usually does, natively
     def step(
         self,
         grads: Grads | None = None,
