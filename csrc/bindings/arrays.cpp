@@ -80,18 +80,23 @@ py::object new_array(const std::shared_ptr<Arena>& arena, void* data, int type, 
                      int flags) {
   using Owner = std::shared_ptr<Arena>;
   py::capsule owner(new Owner(arena), [](void* p) { delete static_cast<Owner*>(p); });
+  return array_at(data, type, shape, flags, std::move(owner));
+}
+
+}  // namespace
+
+py::object array_at(void* data, int type, Shape shape, int flags, py::object owner,
+                    const npy_intp* strides) {
   auto array = py::reinterpret_steal<py::object>(
-      PyArray_New(&PyArray_Type, static_cast<int>(shape.size()), shape.data(), type, nullptr, data,
+      PyArray_New(&PyArray_Type, static_cast<int>(shape.size()), shape.data(), type, strides, data,
                   0, flags, nullptr));
   if (!array) throw py::error_already_set();
-  // Takes over the reference to the capsule, also when it fails.
-  if (PyArray_SetBaseObject(as_array(array), owner.release().ptr()) != 0) {
+  // Takes over the reference to the owner, also when it fails.
+  if (owner && PyArray_SetBaseObject(as_array(array), owner.release().ptr()) != 0) {
     throw py::error_already_set();
   }
   return array;
 }
-
-}  // namespace
 
 bool is_plain_subclass(py::handle object) {
   return PyArray_Check(object.ptr()) && !is_masked(object);

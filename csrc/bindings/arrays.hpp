@@ -116,6 +116,10 @@ std::string type_name(py::handle object);
 // Throws MemoryError, which says what the memory was wanted for.
 std::shared_ptr<Arena> allocate_arena(std::size_t bytes, const char* purpose);
 
+// An array over memory that the owner keeps; strides in bytes, if rows don't follow each other.
+py::object array_at(void* data, int type, Shape shape, int flags, py::object owner,
+                    const npy_intp* strides = nullptr);
+
 // Arrays over arena memory. They keep the arena alive and don't own their data, so NumPy refuses to
 // resize them: the address holds for the arena's lifetime.
 py::object array_over(const std::shared_ptr<Arena>& arena, void* data, DType dtype, Shape shape);

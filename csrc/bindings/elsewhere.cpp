@@ -48,16 +48,17 @@ void Elsewhere::exchange(const Parameters& parameters, std::vector<char*> averag
   block_ = average_block;
 }
 
-void Elsewhere::move_back(const Parameters& parameters) {
+void Elsewhere::move_back(Parameters& parameters) {
   if (!block_) return;
   std::optional<std::size_t> lost;
   for (std::size_t i = 0; i < parameters.count(); ++i) {
     if (!partners_[i]) continue;
+    const bool is_readable = parameters.try_follow(i);
     const Parameter& p = parameters[i];
     PyArrayObject* array = as_array(p.array);
     // It could be written when it was moved, if it is still there.
     const bool is_there = PyArray_BYTES(array) == parameters.bindings()[i].data;
-    if (!has_type(array, numpy_type(p.dtype)) || PyArray_SIZE(array) != p.size ||
+    if (!is_readable || !has_type(array, numpy_type(p.dtype)) || PyArray_SIZE(array) != p.size ||
         !has_flags(array, is_there ? Access::read : Access::update)) {
       lost = i;
       partners_[i] = nullptr;

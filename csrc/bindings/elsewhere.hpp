@@ -30,7 +30,7 @@ class Elsewhere {
 
   // Puts them back, bit for bit; nothing if they are there. One may have been frozen, reshaped or
   // moved since: throws after all others are back where that is impossible.
-  void move_back(const Parameters& parameters);
+  void move_back(Parameters& parameters);
 
  private:
   // A rule for each parameter that has a partner: a velocity or an average.

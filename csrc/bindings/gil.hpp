@@ -42,7 +42,13 @@ class Reference : public pybind11::object {
   }
   ~Reference() {
     PyObject* const held = release().ptr();
-    if (held) call_python([held] { Py_DECREF(held); });
+    if (held) let_go(held);
+  }
+
+ private:
+  // Not inlined: a step has some that are null.
+  [[gnu::noinline]] static void let_go(PyObject* held) {
+    call_python([held] { Py_DECREF(held); });
   }
 };
 

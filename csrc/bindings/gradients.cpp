@@ -2,6 +2,7 @@
 
 #include <string>
 
+#include "bindings/foreign.hpp"
 #include "bindings/gil.hpp"
 
 namespace fusedopt {
@@ -71,9 +72,10 @@ Reference as_list_or_tuple(py::handle grads, const ParameterNames& names) {
     auto* const dict = reinterpret_cast<PyObject*>(&PyDict_Type);
     return values_by_name(result_of([=] { return PyObject_CallOneArg(dict, object); }), names);
   }
-  if (PyArray_Check(object) || PyUnicode_Check(object) || !PySequence_Check(object)) {
+  const bool is_array = PyArray_Check(object) || is_foreign(grads);
+  if (is_array || PyUnicode_Check(object) || !PySequence_Check(object)) {
     const char* expected = names.given() ? "a dict or list of arrays" : "a list of arrays";
-    const char* hint = PyArray_Check(object) ? "; for one array, write [array]" : "";
+    const char* hint = is_array ? "; for one array, write [array]" : "";
     throw py::type_error(std::string("grads: expected ") + expected + ", got " + type_name(grads) +
                          hint);
   }

@@ -45,12 +45,13 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     configure(groups_.back(), rule, std::nullopt);
     if (!given.is_none()) {
       const Reference all = bound_ + given;
-      gather(items_of(all, parameters_.names()));
+      require_gradients(all);
       bound_ = all;
     }
   } catch (...) {
     groups_.erase(groups_.begin() + static_cast<std::ptrdiff_t>(groups), groups_.end());
     parameters_.truncate(before);
+    translator_.truncate(before);
     states_.resize(before);
     steps_ = old_steps;
     if (steps_arena_ != old_arena) {
@@ -59,6 +60,32 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     throw;
   }
   if (old_arena) writable_.remove(old_arena, parameters_);
+  bring_up_to_date(updates);
+}
+
+void Stepper::rebind(const std::vector<std::pair<std::size_t, py::object>>& arrays,
+                     const Updates& updates) {
+  std::vector<std::pair<std::size_t, Parameter>> others;  // let go of after the lock
+  const std::scoped_lock lock(mutex_);
+  elsewhere_.require_home("rebind()");
+  for (const auto& [i, array] : arrays) {
+    if (i >= parameters_.count()) throw py::index_error("rebind(): there is no such parameter");
+    others.emplace_back(i, parameters_.replacement(i, array));
+  }
+  parameters_.follow();
+  plan_is_regular_ = false;
+  const auto exchange = [&] {
+    for (auto& [i, other] : others) parameters_.exchange(i, other);
+  };
+  exchange();
+  try {
+    writable_.find(parameters_);
+    if (!bound_.is_none()) require_gradients(bound_);
+  } catch (...) {
+    exchange();
+    writable_.find(parameters_);
+    throw;
+  }
   bring_up_to_date(updates);
 }
 
@@ -90,8 +117,18 @@ void Stepper::require_finite(const Group& g, const ConfiguredRule& rule) const {
 void Stepper::bind(py::handle grads) {
   const Reference given = py::tuple(as_list_or_tuple(grads, parameters_.names()));
   const std::scoped_lock lock(mutex_);
-  gather(items_of(given, parameters_.names()));
+  require_gradients(given);
   bound_ = given;
+}
+
+// Throws where a step with these would.
+void Stepper::require_gradients(const Reference& tuple) {
+  GivenGradients given;
+  given.given = tuple;
+  find_items(given);
+  parameters_.follow();
+  translator_.translate_unexpected(given, parameters_);
+  gather(given.items);
 }
 
 void Stepper::zero_grad() {
@@ -101,8 +138,11 @@ void Stepper::zero_grad() {
         "zero_grad(): no gradients are bound to the optimizer; give them as grads= when you make "
         "it");
   }
-  const Reference kept = bound_;
-  PyObject* const* grads = items_of(kept, parameters_.names());
+  GivenGradients given;
+  given.given = bound_;
+  find_items(given);
+  translator_.translate(given, parameters_);
+  PyObject* const* const grads = given.items;
   require_writeable(grads);
   Plan work;
   for (std::size_t i = 0; i < parameters_.count(); ++i) {

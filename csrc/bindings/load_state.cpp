@@ -45,6 +45,7 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   std::shared_ptr<Arena> arena;
   if (missing.bytes > 0) arena = memory_.allocate(missing.bytes, "the optimizer's state");
 
+  parameters_.follow();
   // No Python code runs from here on, which could change what is looked at.
   std::vector<char*> written(count);  // the parameters that are
   if (params) {

@@ -279,6 +279,7 @@ PYBIND11_MODULE(_core, module) {
           "require_home",
           [](const Stepper& self, const std::string& action) { self.require_home(action.c_str()); },
           py::arg("action"))
+      .def("rebind", &Stepper::rebind, py::arg("arrays"), py::arg("updates"))
       .def("bind", &Stepper::bind, py::arg("grads"))
       .def_property_readonly("bound", &Stepper::bound)
       .def("zero_grad", &Stepper::zero_grad)
@@ -327,6 +328,7 @@ PYBIND11_MODULE(_core, module) {
           },
           py::arg("protocol"))
       .def("state", &Stepper::state, py::arg("index"))
+      .def_property_readonly("arrays", &Stepper::arrays)
       .def_property_readonly("completed_steps", &Stepper::completed_steps)
       .def_property_readonly("step_counts", &Stepper::step_counts);
   module.def(

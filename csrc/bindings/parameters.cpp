@@ -4,6 +4,26 @@
 
 namespace fusedopt {
 
+namespace {
+
+Parameter parameter_of(py::handle object, const Label& label) {
+  Parameter p;
+  if (is_foreign(object)) {
+    p.foreign = reference_to(object);
+    p.array = numpy_array_over(object, label);
+  } else {
+    p.array = reference_to(object);
+  }
+  p.dtype = require_parameter(p.array, label);
+  const Shape shape = shape_of(p.array);
+  p.shape = {shape.begin(), shape.end()};
+  p.size = PyArray_SIZE(as_array(p.array));
+  if (p.foreign) p.stand_in = StandIn(p.dtype, p.shape);
+  return p;
+}
+
+}  // namespace
+
 void Parameters::add(const py::list& arrays, const py::object& names) {
   const std::size_t first = count(), added = arrays.size();
   if ((!names.is_none() && py::len(names) != added) ||
@@ -13,13 +33,7 @@ void Parameters::add(const py::list& arrays, const py::object& names) {
   const ParameterNames all = names_.followed_by(names, added);
   std::vector<Parameter> items;
   for (std::size_t i = 0; i < added; ++i) {
-    const Reference array = reference_to(arrays[i]);
-    const DType dtype = require_parameter(array, all.label("params", first + i));
-    const Shape shape = shape_of(array);
-    items.push_back({.array = array,
-                     .dtype = dtype,
-                     .shape = {shape.begin(), shape.end()},
-                     .size = PyArray_SIZE(as_array(array))});
+    items.push_back(parameter_of(arrays[i], all.label("params", first + i)));
   }
   items_.reserve(first + added);
   bindings_.reserve(first + added);
@@ -27,6 +41,53 @@ void Parameters::add(const py::list& arrays, const py::object& names) {
   for (Parameter& item : items) {
     const Parameter& p = items_.emplace_back(std::move(item));
     bindings_.emplace_back().bind(p.array, p.dtype, p.shape);
+    has_foreign_ |= static_cast<bool>(p.foreign);
+  }
+}
+
+Parameter Parameters::replacement(std::size_t i, py::handle array) const {
+  const Label label = names_.label("params", i);
+  Parameter p = parameter_of(array, label);
+  // Says how it differs, if it does.
+  fusedopt::require_usable(p.array, label, {items_[i].dtype, items_[i].shape, label},
+                           Access::update);
+  p.fresh = items_[i].fresh;
+  return p;
+}
+
+void Parameters::exchange(std::size_t i, Parameter& other) noexcept {
+  std::swap(items_[i], other);
+  const Parameter& p = items_[i];
+  bindings_[i].bind(p.array, p.dtype, p.shape);
+  has_foreign_ |= static_cast<bool>(p.foreign);
+}
+
+void Parameters::follow_all() {
+  for (std::size_t i = 0; i < count(); ++i) {
+    if (items_[i].foreign) follow(i);
+  }
+}
+
+void Parameters::follow(std::size_t i) {
+  Parameter& p = items_[i];
+  const dlpack::ExchangeApi* const api = exchange_api_of(p.foreign);
+  if (!api || !p.stand_in.follow(p.foreign, *api)) {
+    p.array = numpy_array_over(p.foreign, names_.label("params", i));
+  } else if (p.array.is(p.stand_in.array())) {
+    return;  // nearly always
+  } else {
+    p.array = p.stand_in.array();
+  }
+  bindings_[i].array = as_array(p.array);
+}
+
+bool Parameters::try_follow(std::size_t i) noexcept {
+  if (!items_[i].foreign) return true;
+  try {
+    follow(i);
+    return true;
+  } catch (const std::exception&) {
+    return false;
   }
 }
 

@@ -7,12 +7,15 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/binding.hpp"
+#include "bindings/foreign.hpp"
 #include "bindings/gradients.hpp"
 
 namespace fusedopt {
 
 struct Parameter {
-  Reference array;
+  Reference array;    // NumPy's, or one that stands for the user's
+  Reference foreign;  // the user's, where it is another library's
+  StandIn stand_in;
   DType dtype;
   std::vector<npy_intp> shape;  // may not change
   std::int64_t size;
@@ -26,6 +29,11 @@ class Parameters {
   // More of them. names: a tuple of str, or None where none of all parameters has a name. Throws
   // where an array can't be updated in place, and adds none then.
   void add(const py::list& arrays, const py::object& names);
+  // What an array is as a parameter in the place of another. Throws where it isn't of that one's
+  // dtype and shape, or can't be updated in place. May run Python code.
+  Parameter replacement(std::size_t i, py::handle array) const;
+  // Puts it there; what was there is in its place then.
+  void exchange(std::size_t i, Parameter& other) noexcept;
   // Only the first so many.
   void truncate(std::size_t count);
 
@@ -34,8 +42,21 @@ class Parameters {
   const Parameter& operator[](std::size_t i) const { return items_[i]; }
   const ParameterNames& names() const { return names_; }
 
+  // Looks where arrays of other libraries are now. Throws where one is nowhere to be read. May run
+  // Python code, unless all of them have an exchange API.
+  void follow() {
+    if (has_foreign_) follow_all();
+  }
+  // The same of one, and whether it can be read.
+  bool try_follow(std::size_t i) noexcept;
+
   // The arrays, borrowed.
   std::vector<PyObject*> arrays() const;
+  // The user's own.
+  py::handle given(std::size_t i) const {
+    const Parameter& p = items_[i];
+    return p.foreign ? p.foreign : p.array;
+  }
 
   // What a step looks at again, close together.
   std::vector<Binding>& bindings() { return bindings_; }
@@ -50,9 +71,13 @@ class Parameters {
   bool is_behind_previous(std::size_t i) const;
 
  private:
+  void follow_all();
+  void follow(std::size_t i);
+
   std::vector<Parameter> items_;
   std::vector<Binding> bindings_;
   ParameterNames names_;
+  bool has_foreign_ = false;
 };
 
 }  // namespace fusedopt

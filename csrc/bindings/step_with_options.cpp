@@ -21,21 +21,24 @@ std::optional<py::tuple> Stepper::step_with_if_readable(py::handle grads,
 template <typename MayBegin>
 std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOptions& options,
                                                  const MayBegin& may_begin) {
-  Reference given, in_order;  // let go of after the lock: a gradient's finalizer may run then
+  GivenGradients given;  // let go of after the lock: a gradient's finalizer may run then
+  Kept kept;
   const std::scoped_lock lock(mutex_);
   if (!may_begin()) return std::nullopt;
-  given = read_once(grads);
+  given.given = read_once(grads);
   elsewhere_.require_home("step()");
   memory_.require_own();
   // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
   // list may be another. No Python code runs for it.
-  in_order = py::tuple(given.is_none() ? bound_ : given);
-  PyObject* const* items = items_of(in_order, parameters_.names());
+  if (!given.given.is_none()) given.given = py::tuple(given.given);
+  find_items(given);
   States::Missing made;
   ArrayScan scan, standing;  // of gradients; and of parameters that stay where they are
   Measures measures;
   const auto pieces = options.stats ? Pieces::apart : Pieces::joined;
-  const bool repeats = prepare(items, made, pieces, [&] {
+  const bool repeats = prepare(given, made, pieces, [&] {
+    kept = keep(given);
+    PyObject* const* const items = given.items;
     if (options.zero_grads) {
       require_writeable(items);
       require_apart(items);
@@ -47,6 +50,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
       if (options.scans()) standing = scan_of(parameters_.arrays().data(), items);
     }
   });
+  PyObject* const* const items = given.items;
   // From here on nothing can fail but by what gradients hold.
   bool moves = true;
   double norm = 0;

@@ -36,8 +36,10 @@ Reference Stepper::read_once(py::handle grads) {
   return read(grads);
 }
 
-PyObject* const* Stepper::items(const Reference& read) const {
-  return items_of(read.is_none() ? bound_ : read, parameters_.names());
+// Of what was read.
+void Stepper::find_items(GivenGradients& grads) const {
+  if (grads.given.is_none()) grads.given = bound_;
+  grads.items = items_of(grads.given, parameters_.names());
 }
 
 void Stepper::step(py::handle grads) {
@@ -67,32 +69,35 @@ bool Stepper::read_hyperparameters() {
 
 template <typename MayBegin>
 bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
-  Reference given;  // let go of after the lock: a gradient's finalizer may run then
-  std::vector<Reference> kept;
+  GivenGradients given;  // let go of after the lock: a gradient's finalizer may run then
+  Kept kept;
   const std::scoped_lock lock(mutex_);
   if (!may_begin()) return false;
-  given = read_once(grads);
+  given.given = read_once(grads);
   elsewhere_.require_home("step()");
   memory_.require_own();
   // From here until the GIL is released no Python code runs, or the list is ours.
-  if (memory_.is_elsewhere() && !given.is_none()) given = py::tuple(given);
-  PyObject* const* items = this->items(given);
+  if (memory_.is_elsewhere() && !given.given.is_none()) given.given = py::tuple(given.given);
+  find_items(given);
   States::Missing made;
-  const bool repeats = prepare(items, made, Pieces::joined, [&] { kept = keep(items); });
+  const bool repeats = prepare(given, made, Pieces::joined, [&] { kept = keep(given); });
   // From here on nothing can fail.
-  count_step(items, repeats);
+  count_step(given.items, repeats);
   plan_.fold();
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
   return true;
 }
 
 void Stepper::traffic(py::handle grads) {
-  const Reference given = read(grads);
-  std::vector<Reference> kept;
+  GivenGradients given;
+  Kept kept;
+  given.given = read(grads);
   const std::scoped_lock lock(mutex_);
-  PyObject* const* items = this->items(given);
-  if (!refresh(items) && !gather(items)) throw py::value_error("grads: take a step first");
-  kept = keep(items);
+  find_items(given);
+  if (!refresh(given.items) && !gather(given.items)) {
+    throw py::value_error("grads: take a step first");
+  }
+  kept = keep(given);
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::traffic); });
 }
 
@@ -120,14 +125,17 @@ void Stepper::unmake(const States::Missing& made) {
   writable_.remove(made.arena, parameters_);
 }
 
-// References to the gradients where the GIL will be released: another thread may empty the caller's
-// list then.
-std::vector<Reference> Stepper::keep(PyObject* const* grads) const {
-  if (!releases_gil(plan_.elements())) return {};
-  std::vector<Reference> kept;
-  kept.reserve(parameters_.count());
+// Where the GIL will be released: another thread may empty the caller's list then, or have another
+// library's array lie elsewhere.
+Stepper::Kept Stepper::keep(const GivenGradients& grads) const {
+  Kept kept;
+  if (!releases_gil(plan_.elements())) return kept;
+  PyObject* const* const given = PySequence_Fast_ITEMS(grads.given.ptr());
+  kept.objects.reserve(parameters_.count());
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    kept.push_back(reference_to(grads[i]));
+    kept.objects.push_back(reference_to(given[i]));
+    kept.memory.own(given[i]);
+    kept.memory.own(parameters_.given(i));
   }
   return kept;
 }
@@ -306,6 +314,7 @@ void Stepper::move_to_averages() {
 
 // Looks at parameters again, of which those that have a partner are about to be written.
 void Stepper::look_at_those_with(const std::vector<char*>& partners) {
+  parameters_.follow();
   look_at_parameters([&](std::size_t i) { return partners[i] != nullptr; });
 }
 
@@ -329,12 +338,26 @@ py::tuple Stepper::state(py::ssize_t index) {
   return py::make_tuple(steps_[i], states_.of(i, p.dtype, p.shape));
 }
 
+// New ones over the memory of other libraries' arrays.
+py::list Stepper::arrays() const {
+  py::list arrays;
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    const Parameter& p = parameters_[i];
+    arrays.append(p.foreign ? numpy_array_over(p.foreign, parameters_.names().label("params", i))
+                            : p.array);
+  }
+  return arrays;
+}
+
 py::object Stepper::step_counts() const {
   return counts_over(steps_arena_, steps_, static_cast<npy_intp>(parameters_.count()));
 }
 
 void Stepper::visit(Visitor& visitor) const {
-  for (std::size_t i = 0; i < parameters_.count(); ++i) visitor(parameters_[i].array);
+  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+    visitor(parameters_[i].array);
+    visitor(parameters_[i].foreign);
+  }
   for (const Group& g : groups_) g.rule.visit(visitor);
   visitor(bound_);
   memory_.visit(visitor);

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "bindings/elsewhere.hpp"
+#include "bindings/given_gradients.hpp"
 #include "bindings/live_rule.hpp"
 #include "bindings/native_type.hpp"
 #include "bindings/parameters.hpp"
@@ -38,6 +39,11 @@ class Stepper {
   // None. Throws where an array can't be updated in place, and changes nothing then.
   void add_group(const py::list& params, const py::object& names, const GroupRule& rule,
                  py::handle grads, const Updates& updates, std::optional<WrittenValues> written);
+
+  // Puts other arrays in the place of some parameters, by index, which keep their state. Throws
+  // where one isn't like the one before, or overlaps another, and changes nothing then.
+  void rebind(const std::vector<std::pair<std::size_t, py::object>>& arrays,
+              const Updates& updates);
 
   // From now on these are the gradients of every step.
   void bind(py::handle grads);
@@ -100,6 +106,8 @@ class Stepper {
   // step of another thread: what that makes may not be there to stay.
   py::tuple state(py::ssize_t index);
   std::int64_t completed_steps() const { return completed_steps_; }
+  // The parameters as NumPy arrays.
+  py::list arrays() const;
   // Steps taken by each parameter: a read-only int64 array, live until a group is added.
   py::object step_counts() const;
 
@@ -109,6 +117,12 @@ class Stepper {
   void let_go_of_objects();
 
  private:
+  // What a step reads while other threads run.
+  struct Kept {
+    std::vector<Reference> objects;
+    OwnedMemory memory;
+  };
+
   // The coefficients that were folded last for a dtype, and for which step.
   struct Folded {
     std::int64_t step = 0;  // no parameter's, as steps count from 1
@@ -135,12 +149,13 @@ class Stepper {
                                           const MayBegin& may_begin);
   Reference read(py::handle grads) const;
   Reference read_once(py::handle grads);
-  PyObject* const* items(const Reference& read) const;
+  void find_items(GivenGradients& grads) const;
   // Whether what lies side by side is one piece of work, or each parameter by itself.
   enum class Pieces { joined, apart };
   template <typename CheckMore>
-  bool prepare(PyObject* const* grads, States::Missing& made, Pieces pieces,
+  bool prepare(GivenGradients& grads, States::Missing& made, Pieces pieces,
                const CheckMore& check_more);
+  void require_gradients(const Reference& tuple);
   void require_writeable(PyObject* const* grads) const;
   void require_apart(PyObject* const* grads) const;
   ArrayScan scan_of(PyObject* const* arrays, PyObject* const* grads) const;
@@ -163,7 +178,7 @@ class Stepper {
     Reference array;
   };
   std::vector<Loaded> read_states(const py::list& states);
-  std::vector<Reference> keep(PyObject* const* grads) const;
+  Kept keep(const GivenGradients& grads) const;
   void count_step(PyObject* const* grads, bool repeats);
 
   StateMemory memory_;
@@ -178,6 +193,7 @@ class Stepper {
   Elsewhere elsewhere_;
 
   std::vector<Group> groups_;
+  Translator translator_;
   Plan plan_;
   // Whether the next step needs the same plan but for its gradients' addresses: every parameter had
   // a gradient, and those of one group and dtype were at the same step.
@@ -189,11 +205,15 @@ class Stepper {
 // it needs: `made`, if there was none. Whether the work is that of the step before. Where anything
 // throws there is no trace of it.
 template <typename CheckMore>
-bool Stepper::prepare(PyObject* const* grads, States::Missing& made, Pieces pieces,
+bool Stepper::prepare(GivenGradients& grads, States::Missing& made, Pieces pieces,
                       const CheckMore& check_more) {
-  const bool repeats = pieces == Pieces::joined && refresh(grads);
+  parameters_.follow();
+  translator_.expect(grads, parameters_);
+  const auto is_refreshed = [&] { return pieces == Pieces::joined && refresh(grads.items); };
+  bool repeats = is_refreshed();
+  if (!repeats && translator_.translate_unexpected(grads, parameters_)) repeats = is_refreshed();
   try {
-    if (!repeats && !gather(grads, pieces)) make_missing_state(grads, made, pieces);
+    if (!repeats && !gather(grads.items, pieces)) make_missing_state(grads.items, made, pieces);
     check_more();
   } catch (...) {
     unmake(made);

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Iterable, Iterator, Mapping, MutableMapping
 from numbers import Real
 from typing import Any, NoReturn
 
 from ._hyperparameters import Check, Pair, in_kind, numbers_of
-from ._types import Array, Written
+from ._types import Written
 
 
 class ParamGroup(MutableMapping[str, Any]):
     """Parameters and their hyperparameters.
 
-    A mapping: ``"params"`` (read-only) and every hyperparameter of the optimizer, which may be
-    assigned between steps: a value, or for a number a schedule, any function of how many steps the
-    optimizer has completed. A value is checked when it is assigned, values that must fit each other
-    at the next step. Keys can be neither added nor removed, and what says how state is to be read,
-    as ``velocity``, can't be changed.
+    A mapping: ``"params"`` (see `Optimizer.rebind`) and every hyperparameter of the optimizer,
+    which may be assigned between steps: a value, or for a number a schedule, any function of how
+    many steps the optimizer has completed. A value is checked when it is assigned, values that must
+    fit each other at the next step. Keys can be neither added nor removed, and what says how state
+    is to be read, as ``velocity``, can't be changed.
     """
 
     def __init__(
         self,
-        params: Iterable[Array],
+        params: Iterable[Any],
         checks: Mapping[str, Check],
         lasting: Collection[str],
         values: Mapping[str, Any],
@@ -46,7 +47,7 @@ class ParamGroup(MutableMapping[str, Any]):
 
     def __setitem__(self, name: str, value: Any) -> None:
         if name == "params":
-            raise ValueError("params: an optimizer's parameters can't be replaced")
+            raise ValueError("params: to replace an optimizer's parameters, use rebind()")
         self._require_known(name, "")
         checked = _checked(name, value, self._checks[name])
         if name in self._lasting and checked != self[name]:
@@ -124,8 +125,9 @@ class ParamGroup(MutableMapping[str, Any]):
     def describe(self) -> str:
         """Return the hyperparameters, and how many arrays and elements there are."""
         settings = ", ".join(f"{name}={value!r}" for name, value in self.hyperparameters().items())
-        elements = sum(array.size for array in self._params)
-        dtypes = "/".join(sorted({array.dtype.name for array in self._params}))
+        elements = sum(math.prod(array.shape) for array in self._params)
+        # As another library spells it: torch.float32.
+        dtypes = "/".join(sorted({str(array.dtype).rpartition(".")[2] for array in self._params}))
         count = len(self._params)
         arrays = f"{count:,} array" + ("" if count == 1 else "s")
         size = f"{elements:,} element" + ("" if elements == 1 else "s")

@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from ._types import Array
+from ._types import AnyArray
 
 
 @dataclass(frozen=True)
 class GroupSpec:
     """Arrays, their names if they have any, and hyperparameters that aren't the defaults."""
 
-    arrays: list[Array]
+    arrays: list[AnyArray]
     names: tuple[str, ...] | None
     overrides: dict[str, Any]
 
@@ -89,8 +89,9 @@ def require_alike(names: tuple[str, ...] | None, others: tuple[str, ...] | None)
 
 
 def _as_list(params: Any) -> list[Any]:
-    if isinstance(params, np.ndarray | str) or not isinstance(params, Iterable):
-        hint = "; for one array, write [array]" if isinstance(params, np.ndarray) else ""
+    is_array = isinstance(params, np.ndarray) or hasattr(params, "__dlpack__")
+    if is_array or isinstance(params, str) or not isinstance(params, Iterable):
+        hint = "; for one array, write [array]" if is_array else ""
         raise TypeError(
             "params: expected a list of arrays, or a dict of names and arrays, "
             f"got {type(params).__name__}{hint}"

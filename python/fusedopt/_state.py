@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._types import Array, Grads, GroupRule, Stats, Updates, Written
+from ._types import AnyArray, Array, Grads, GroupRule, Stats, Updates, Written
 
 
 class Engine(Protocol):
@@ -18,7 +18,7 @@ class Engine(Protocol):
 
     def add_group(
         self,
-        params: list[Array],
+        params: list[AnyArray],
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
@@ -31,11 +31,17 @@ class Engine(Protocol):
         numbers where they are written.
         """
 
+    def rebind(self, arrays: list[tuple[int, AnyArray]], updates: Updates) -> None:
+        """Put other arrays in the place of parameters, or raise and change nothing.
+
+        Each dict is brought up to date by the other, at the same moment.
+        """
+
     def bind(self, grads: Grads) -> None:
         """Take these gradients at every step, or raise what a step with them would."""
 
     @property
-    def bound(self) -> Sequence[Array | None] | None:
+    def bound(self) -> Sequence[AnyArray | None] | None:
         """The gradients that are bound, or None."""
         ...
 
@@ -102,6 +108,11 @@ class Engine(Protocol):
         """Hold parameters and their averages in each other's place, for a block."""
         ...
 
+    @property
+    def arrays(self) -> list[Array]:
+        """The parameters as NumPy arrays, over the same memory."""
+        ...
+
     def state(self, index: int) -> tuple[int, dict[str, Array]]:
         """Return how many steps a parameter has taken, and its live state arrays, by name."""
         ...
@@ -166,11 +177,15 @@ class States(Mapping[int | str, ParameterState]):
         named: dict[str, Any] = dict(zip(names or (), indices, strict=False))
         return [(vars(self), {"_states": self._states + more}), (self._names, named)]
 
-    def __getitem__(self, key: int | str) -> ParameterState:
+    def index_of(self, key: int | str) -> int:
+        """Return the number of a parameter; KeyError where there is none."""
         index = self._names[key] if isinstance(key, str) else key
         if not isinstance(index, Integral) or not 0 <= index < len(self._states):
             raise KeyError(key)
-        return self._states[int(index)]
+        return int(index)
+
+    def __getitem__(self, key: int | str) -> ParameterState:
+        return self._states[self.index_of(key)]
 
     def __iter__(self) -> Iterator[int | str]:
         return iter(tuple(self._names) or range(len(self._states)))

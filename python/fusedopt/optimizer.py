@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copyreg
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar, Literal, NoReturn, overload
 
@@ -15,13 +15,13 @@ from . import _core
 from ._hyperparameters import Check, flag, fraction_or_none
 from ._param_group import ParamGroup
 from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
-from ._persistence.copying import rebuild, to_parts
+from ._persistence.copying import rebuild, refuse_joblib, to_parts
 from ._persistence.saving import load_file, save
 from ._persistence.state_dict import load, read_state_dict, to_state_dict
 from ._persistence.state_files import StateFiles
 from ._state import Averages, Engine, States
 from ._step_options import GroupStats, StepResult, check_step_options
-from ._types import Grads, GroupRule, Number, Params, Updates
+from ._types import AnyArray, Grads, GroupRule, Number, Params, Updates
 
 
 class Optimizer:
@@ -243,6 +243,7 @@ class Optimizer:
         )
 
     def __reduce_ex__(self, protocol: object) -> tuple[Any, ...]:
+        refuse_joblib()
         return copyreg.__newobj__, (type(self),), to_parts(self)  # type: ignore[attr-defined]
 
     def __setstate__(self, parts: dict[str, Any]) -> None:
@@ -413,6 +414,71 @@ class Optimizer:
         and a multiple of its header, which has at most 100 MB.
         """
         return load_file(self, path, strict=flag("strict", strict))
+
+    def rebind(self, params: Sequence[AnyArray] | Mapping[Any, AnyArray]) -> None:
+        """Put other arrays in the place of parameters, which keep their state.
+
+        For models whose parameters become other arrays: loaded from bytes, unpickled, moved into
+        one block of memory. Other threads wait with their steps.
+
+        Parameters
+        ----------
+        params : list of arrays, or dict
+            Of all parameters, in order, or of some by index or name, each an array of the shape and
+            dtype of the one in whose place it is put.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such parameter, or an array isn't like the one before, can't be updated
+            in place, or overlaps another. Nothing has changed then.
+        RuntimeError
+            Inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
+
+        Examples
+        --------
+        >>> import copy, numpy as np, fusedopt
+        >>> model = {"w": np.ones(2), "b": np.ones(1)}
+        >>> opt = fusedopt.SGD(model, lr=0.5)
+        >>> model = copy.deepcopy(model)
+        >>> opt.rebind(model)
+        >>> opt.step({"w": np.ones(2), "b": None})
+        >>> model["w"]
+        array([0.5, 0.5])
+        """
+        with self._engine.held("rebind()"):
+            arrays = dict(self._by_index(params))
+            groups: Updates = []
+            for group, indices, _ in self._groups_in_order():
+                own = tuple(arrays.get(i, p) for i, p in zip(indices, group["params"], strict=True))
+                groups.append((vars(group), {"_params": own}))
+            self._engine.rebind(list(arrays.items()), groups)
+
+    def _by_index(
+        self, arrays: Sequence[AnyArray] | Mapping[Any, AnyArray]
+    ) -> Iterator[tuple[int, AnyArray]]:
+        """Yield the index of the parameter that each array is meant for."""
+        if isinstance(arrays, Mapping):
+            for key, array in arrays.items():
+                yield self._index_of(key), array
+            return
+        if not isinstance(arrays, list | tuple):
+            raise TypeError(
+                "params: expected a list of arrays, or a dict of indices or names and arrays, "
+                f"got {type(arrays).__name__}"
+            )
+        if len(arrays) != len(self._states):
+            raise ValueError(
+                f"params: expected {len(self._states)} arrays, one for each parameter, "
+                f"got {len(arrays)}"
+            )
+        yield from enumerate(arrays)
+
+    def _index_of(self, key: Any) -> int:
+        try:
+            return self._states.index_of(key)
+        except (KeyError, TypeError):
+            raise ValueError(f"params[{key!r}]: there is no such parameter") from None
 
     def add_param_group(self, group: Mapping[str, Any], grads: Grads | None = None) -> None:
         """Add parameters with hyperparameters of their own.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from types import FrameType
 from typing import Any
 
 from .. import _core
@@ -33,6 +35,25 @@ def to_parts(opt: Persisted) -> dict[str, Any]:
         "completed_steps": opt.completed_steps,
         "attributes": _attributes_of_subclasses(opt),
     }
+
+
+def refuse_joblib() -> None:
+    """Raise TypeError where joblib is writing the optimizer to a file.
+
+    Its pickler writes an array anew wherever it meets it: what is loaded would have an optimizer
+    that steps other arrays than its model's.
+    """
+    if "joblib.numpy_pickle" not in sys.modules:
+        return
+    frame: FrameType | None = sys._getframe()
+    while frame is not None:
+        if frame.f_globals.get("__name__") == "joblib.numpy_pickle":
+            raise TypeError(
+                "an optimizer can't be written by joblib, which makes two arrays of one that is "
+                "in two places: the model's and the optimizer's. Use pickle, or opt.save() beside "
+                "the model's file"
+            )
+        frame = frame.f_back
 
 
 def rebuild(opt: Persisted, parts: dict[str, Any]) -> None:

@@ -35,7 +35,7 @@ def save(opt: Persisted, path: str | os.PathLike[str], *, params: bool, extra: A
                 else:
                     entries[str(i)][name] = value
         if params:
-            for i, param in enumerate(_params_of(opt)):
+            for i, param in enumerate(opt._engine.arrays):
                 arrays[f"params.{i}"] = np.asarray(param)
         header = {**state, "state": entries, "params": params, "extra": extra}
         text = _readable(opt, arrays, header)
@@ -48,7 +48,7 @@ def _readable(opt: Persisted, arrays: Mapping[str, Array], header: Mapping[str, 
     Nothing else finds what was assigned since the last step, and done to arrays in place.
     """
     try:
-        for i, param in enumerate(_params_of(opt)):
+        for i, param in enumerate(opt._engine.arrays):
             if param.dtype not in (np.float32, np.float64):
                 raise ValueError(f"{opt._param_label(i)}: it has become an array of {param.dtype}")
         text = files.to_text(header)
@@ -99,13 +99,9 @@ def _in_memory(size: int) -> Any:
     return np.empty(size, np.uint8)
 
 
-def _params_of(opt: Persisted) -> list[Array]:
-    return [param for group in opt._groups for param in group["params"]]
-
-
 def _fitting(opt: Persisted, saved: Mapping[int, Array], strict: bool) -> list[Array]:
     """Return saved parameters, or raise where one can't take the place of the optimizer's."""
-    own = _params_of(opt)
+    own = opt._engine.arrays
     for i, param in enumerate(own):
         label = opt._param_label(i)
         if i not in saved:

@@ -123,7 +123,9 @@ def read_state_dict(opt: Persisted, state: Any, *, strict: bool) -> Loaded:
             name: _read_array(value, param, f"{saved.label}[{name!r}]", saved.param_label)
             for name, value in _known_entries(opt, saved, rule[0], strict)
         }
-        for (param, rule), saved in zip(_params_with_rules(groups, rules), entries, strict=True)
+        for param, rule, saved in zip(
+            opt._engine.arrays, _rules_of_params(groups, rules), entries, strict=True
+        )
     ]
     return Loaded(groups, rules, states, steps, completed_steps)
 
@@ -134,12 +136,10 @@ def _completed(saved: Any, steps: list[int]) -> int:
     return _as_count("state_dict['completed_steps']", saved)
 
 
-def _params_with_rules(
-    groups: list[ParamGroup], rules: list[GroupRule]
-) -> Iterator[tuple[Array, GroupRule]]:
+def _rules_of_params(groups: list[ParamGroup], rules: list[GroupRule]) -> Iterator[GroupRule]:
     for group, rule in zip(groups, rules, strict=True):
-        for param in group["params"]:
-            yield param, rule
+        for _ in group["params"]:
+            yield rule
 
 
 def load(opt: Persisted, loaded: Loaded, params: list[Array] | None) -> None:

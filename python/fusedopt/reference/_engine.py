@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from .._param_group import ParamGroup
 from .._state import Engine
-from .._types import Array, Grads, GroupRule, Stats, Updates, Written
+from .._types import AnyArray, Array, Grads, GroupRule, Stats, Updates, Written
 from ..optimizer import Optimizer
 
 
@@ -53,7 +53,7 @@ class NumPyEngine:
 
     def add_group(
         self,
-        params: list[Array],
+        params: list[AnyArray],
         names: tuple[str, ...] | None,
         rule: GroupRule,
         grads: Grads | None,
@@ -63,12 +63,19 @@ class NumPyEngine:
         group = len(self._optimizer.param_groups)
         self._rules[group] = rule[0]
         self._groups += [group for _ in params]
-        self._params += params
+        self._params += map(_in_numpy, params)
         self._names += names or ()
         if self.bound is not None and grads is not None:
-            self.bound += [grads[n] for n in names or ()] if isinstance(grads, Mapping) else grads
+            more = [grads[n] for n in names or ()] if isinstance(grads, Mapping) else grads
+            self.bound += [None if g is None else _in_numpy(g) for g in more]
         self._states += [{} for _ in params]
         self.step_counts = np.append(self.step_counts, np.zeros(len(params), np.int64))
+        _bring_up_to_date(updates)
+
+    def rebind(self, arrays: list[tuple[int, AnyArray]], updates: Updates) -> None:
+        self.require_home("rebind()")
+        for i, array in arrays:
+            self._params[i] = _in_numpy(array)
         _bring_up_to_date(updates)
 
     def configure(self, group: int, rule: GroupRule, made_of: tuple[Any, ...]) -> None:
@@ -98,6 +105,10 @@ class NumPyEngine:
         self.completed_steps = completed_steps
         self._rules = {group: name for group, (name, _, _) in enumerate(rules)}
         _bring_up_to_date(updates)
+
+    @property
+    def arrays(self) -> list[Array]:
+        return list(self._params)
 
     def state(self, index: int) -> tuple[int, dict[str, Array]]:
         return int(self.step_counts[index]), dict(self._states[index])
@@ -223,7 +234,8 @@ class NumPyEngine:
             if self.bound is None:
                 raise TypeError("grads: expected arrays, got None, and none were bound")
             return self.bound
-        in_order = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
+        items = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
+        in_order = [None if g is None else _in_numpy(g) for g in items]
         if len(grads) != len(self._params):
             raise ValueError(f"grads: expected {len(self._params)}, got {len(grads)}")
         for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
@@ -258,6 +270,13 @@ def _bring_up_to_date(updates: Updates) -> None:
             own[:] = update
         else:
             own.update(update)
+
+
+def _in_numpy(array: AnyArray) -> Array:
+    if isinstance(array, np.ndarray):
+        return array
+    viewed: Any = np.from_dlpack(array)  # type: ignore[arg-type]  # takes more arguments
+    return cast(Array, viewed)
 
 
 def _scaled(g: Array, scale: float, clip_value: float) -> Array:

@@ -1,0 +1,48 @@
+// The gradients of a step as they were given, and as NumPy arrays.
+#pragma once
+
+#include <vector>
+
+#include "bindings/foreign.hpp"
+#include "bindings/parameters.hpp"
+
+namespace fusedopt {
+
+struct GivenGradients {
+  Reference given;  // a list or tuple with one for each parameter: the caller's, or one of ours
+  PyObject* const* items = nullptr;  // borrowed: its items, or NumPy arrays in their place
+  Reference made;                    // a list of those that were made for this step, or null
+};
+
+// Puts NumPy arrays in the place of other libraries'.
+class Translator {
+ public:
+  // Whether there are any. May run Python code; `given` is ours then.
+  bool translate(GivenGradients& gradients, const Parameters& parameters);
+
+  // From now on there are only so many parameters.
+  void truncate(std::size_t count) {
+    if (stand_ins_.size() > count) stand_ins_.resize(count);
+  }
+
+  // Does so where there were some the last time. Else somebody who finds that gradients aren't what
+  // they were may ask:
+  void expect(GivenGradients& gradients, const Parameters& parameters) {
+    if (expects_ && !stand_in_for_all(gradients, parameters.count())) {
+      expects_ = translate(gradients, parameters);
+    }
+  }
+  // Whether there are any that weren't expected.
+  bool translate_unexpected(GivenGradients& gradients, const Parameters& parameters) {
+    return !expects_ && (expects_ = translate(gradients, parameters));
+  }
+
+ private:
+  bool stand_in_for_all(GivenGradients& gradients, std::size_t count);
+
+  std::vector<StandIn> stand_ins_;  // of gradients, by parameter
+  std::vector<PyObject*> in_numpy_;
+  bool expects_ = false;
+};
+
+}  // namespace fusedopt
