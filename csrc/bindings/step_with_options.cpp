@@ -78,6 +78,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
   });
   if (moves) {
     count_step(items, repeats);
+    ++completed_steps_;
   } else {
     unmake(made);
     if (options.on_nonfinite == OnNonfinite::raise) throw_nonfinite(scan);

@@ -83,6 +83,7 @@ bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
   const bool repeats = prepare(given, made, Pieces::joined, [&] { kept = keep(given); });
   // From here on nothing can fail.
   count_step(given.items, repeats);
+  ++completed_steps_;
   plan_.fold();
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
   return true;
@@ -141,7 +142,6 @@ Stepper::Kept Stepper::keep(const GivenGradients& grads) const {
 }
 
 void Stepper::count_step(PyObject* const* grads, bool repeats) {
-  ++completed_steps_;
   if (repeats) {  // then every parameter has a gradient
     for (std::size_t i = 0; i < parameters_.count(); ++i) ++steps_[i];
     return;
@@ -204,7 +204,6 @@ bool Stepper::refresh(PyObject* const* grads) {
 // Looks at everything in full and lays out the work. False where a parameter needs state that it
 // doesn't have yet; nothing but the plan has changed then.
 bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
-  const ParameterNames& names = parameters_.names();
   plan_.clear();
   plan_is_regular_ = false;
   // All of them before any gradient: one may lie where a parameter was.
@@ -219,7 +218,6 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
 
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     while (i == group->last) ++group;
-    const ConfiguredRule& rule = group->rule.rule();
     const Parameter& p = parameters_[i];
     Binding& binding = parameters_.bindings()[i];
     PyObject* grad = grads[i];
@@ -229,26 +227,13 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
       regular = false;
       continue;
     }
-    if (!is_usable(grad, p.dtype, p.shape, Access::read)) {
-      require_usable(grad, names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
-                     Access::read);
-    }
-    if (const auto owner = writable_.find_overlap(p, binding, data_of(grad))) {
-      throw_overlap(names.label("grads", i).text(), *owner < parameters_.count()
-                                                        ? names.label("params", *owner).text()
-                                                        : "the optimizer's own state");
-    }
+    require_gradient(i, grad);
 
     // Most parameters are at the same step and share one set of coefficients.
-    const Kernel& kernel = rule.kernel(p.dtype);
     Folded& folded = group->folded[static_cast<int>(p.dtype)];
     if (folded.step != steps_[i] + 1 || folded.fresh != p.fresh) {
       regular &= folded.step == 0;
-      folded = {steps_[i] + 1, p.fresh, i, 0};
-      FollowingAverage average;
-      if (group->average) average = {&average_kernel(p.dtype), &group->rule.ema_decay()};
-      folded.index = plan_.add_coefficients(kernel, rule.hyperparameters.data(), folded.step,
-                                            folded.fresh, average);
+      folded = {steps_[i] + 1, p.fresh, i, add_coefficients(plan_, *group, i)};
     }
     // What lies side by side in all streams is one piece of work.
     const std::uintptr_t distance = address(data_of(grad)) - address(binding.data);
@@ -262,21 +247,55 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
       plan_.extend_last(p.size);
       continue;
     }
-    Piece& piece = plan_.add(kernel, folded.index, p.size);
-    piece.streams[0] = data_of(p.array);
-    piece.streams[1] = data_of(grad);
-    for (std::size_t k = 0; k < group->states.size(); ++k) {
-      char* state = states_.data(group->states[k], i);
-      complete &= state != nullptr;
-      piece.streams[2 + k] = state;
-    }
-    if (group->average) {
-      char* average = states_.data(*group->average, i);
-      complete &= average != nullptr;
-      piece.streams[average_stream] = average;
-    }
+    complete &= add_piece(plan_, *group, i, grad, folded.index);
   }
   plan_is_regular_ = regular && complete;
+  return complete;
+}
+
+// Throws where an array can't be a parameter's gradient.
+void Stepper::require_gradient(std::size_t i, py::handle grad) {
+  const ParameterNames& names = parameters_.names();
+  const Parameter& p = parameters_[i];
+  if (!is_usable(grad, p.dtype, p.shape, Access::read)) {
+    require_usable(grad, names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
+                   Access::read);
+  }
+  if (const auto owner = writable_.find_overlap(p, parameters_.bindings()[i], data_of(grad))) {
+    throw_overlap(names.label("grads", i).text(), *owner < parameters_.count()
+                                                      ? names.label("params", *owner).text()
+                                                      : "the optimizer's own state");
+  }
+}
+
+// For the next step of a parameter of that group.
+std::size_t Stepper::add_coefficients(Plan& plan, const Group& group, std::size_t i) const {
+  const Parameter& p = parameters_[i];
+  const ConfiguredRule& rule = group.rule.rule();
+  FollowingAverage average;
+  if (group.average) average = {&average_kernel(p.dtype), &group.rule.ema_decay()};
+  return plan.add_coefficients(rule.kernel(p.dtype), rule.hyperparameters.data(), steps_[i] + 1,
+                               p.fresh, average);
+}
+
+// A piece of work for itself. False where state of it is missing.
+bool Stepper::add_piece(Plan& plan, const Group& group, std::size_t i, py::handle grad,
+                        std::size_t coefficients) const {
+  const Parameter& p = parameters_[i];
+  Piece& piece = plan.add(group.rule.rule().kernel(p.dtype), coefficients, p.size);
+  piece.streams[0] = data_of(p.array);
+  piece.streams[1] = data_of(grad);
+  bool complete = true;
+  for (std::size_t k = 0; k < group.states.size(); ++k) {
+    char* state = states_.data(group.states[k], i);
+    complete &= state != nullptr;
+    piece.streams[2 + k] = state;
+  }
+  if (group.average) {
+    char* average = states_.data(*group.average, i);
+    complete &= average != nullptr;
+    piece.streams[average_stream] = average;
+  }
   return complete;
 }
 

@@ -152,6 +152,10 @@ class Stepper {
   void find_items(GivenGradients& grads) const;
   // Whether what lies side by side is one piece of work, or each parameter by itself.
   enum class Pieces { joined, apart };
+  void require_gradient(std::size_t i, py::handle grad);
+  std::size_t add_coefficients(Plan& plan, const Group& group, std::size_t i) const;
+  bool add_piece(Plan& plan, const Group& group, std::size_t i, py::handle grad,
+                 std::size_t coefficients) const;
   template <typename CheckMore>
   bool prepare(GivenGradients& grads, States::Missing& made, Pieces pieces,
                const CheckMore& check_more);
