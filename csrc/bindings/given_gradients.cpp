@@ -6,17 +6,10 @@ namespace fusedopt {
 
 // Where all are NumPy arrays, None, or such as translate() has stood in for. Runs no Python code.
 bool Translator::stand_in_for_all(GivenGradients& gradients, std::size_t count) {
-  if (stand_ins_.size() != count) return false;
   in_numpy_.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
     PyObject* item = gradients.items[i];
-    if (const dlpack::ExchangeApi* api = known_exchange_api_of(item)) {
-      StandIn& stand_in = stand_ins_[i];
-      if (!stand_in || !stand_in.follow(item, *api)) return false;
-      item = stand_in.array().ptr();
-    } else if (item != Py_None && !PyArray_CheckExact(item)) {
-      return false;
-    }
+    if (item != Py_None && !stand_in_for(item, i, count)) return false;
     in_numpy_[i] = item;
   }
   gradients.items = in_numpy_.data();

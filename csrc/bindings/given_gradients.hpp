@@ -37,6 +37,17 @@ class Translator {
     return !expects_ && (expects_ = translate(gradients, parameters));
   }
 
+  // Puts a NumPy array in the place of one gradient, where it isn't one. False where that takes a
+  // look at all. Runs no Python code.
+  bool stand_in_for(PyObject*& item, std::size_t i, std::size_t count) {
+    const dlpack::ExchangeApi* api = known_exchange_api_of(item);
+    if (!api) return PyArray_Check(item);
+    if (stand_ins_.size() != count || !stand_ins_[i] || !stand_ins_[i].follow(item, *api))
+      return false;
+    item = stand_ins_[i].array().ptr();
+    return true;
+  }
+
  private:
   bool stand_in_for_all(GivenGradients& gradients, std::size_t count);
 

@@ -43,7 +43,7 @@ Reference values_by_name(const py::dict& grads, const ParameterNames& names) {
 }  // namespace
 
 bool ParameterNames::contains(py::handle name) const {
-  const int found = call_python([&] { return PySet_Contains(known_.ptr(), name.ptr()); });
+  const int found = call_python([&] { return PyDict_Contains(indices_.ptr(), name.ptr()); });
   if (found < 0) throw py::error_already_set();
   return found == 1;
 }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <optional>
 #include <string_view>
 
 #include "bindings/arrays.hpp"
@@ -14,8 +15,8 @@ class ParameterNames {
  public:
   ParameterNames() : ParameterNames(py::none(), 0) {}
   ParameterNames(py::object names, std::size_t parameters)
-      : names_(std::move(names)), known_(given() ? py::set(names_) : py::set()) {
-    count_ = given() ? py::len(names_) : parameters;
+      : names_(std::move(names)), count_(given() ? py::len(names_) : parameters) {
+    for (std::size_t i = 0; given() && i < count_; ++i) indices_[(*this)[i]] = i;
   }
   // These and then those of so many more parameters; and only the first of them.
   ParameterNames followed_by(const py::object& names, std::size_t parameters) const;
@@ -24,6 +25,12 @@ class ParameterNames {
   std::size_t count() const { return count_; }
   bool given() const { return !names_.is_none(); }
   bool contains(py::handle name) const;  // may run Python code
+  // Which parameter is called so, by an exact str; none, if there is none.
+  std::optional<std::size_t> index_of(PyObject* name) const {
+    PyObject* const index = PyDict_GetItemWithError(indices_.ptr(), name);
+    if (!index) return std::nullopt;
+    return static_cast<std::size_t>(PyLong_AsSsize_t(index));
+  }
   PyObject* operator[](std::size_t index) const {
     return PyTuple_GET_ITEM(names_.ptr(), static_cast<py::ssize_t>(index));
   }
@@ -33,8 +40,8 @@ class ParameterNames {
 
  private:
   py::object names_;
-  py::set known_;
   std::size_t count_;
+  py::dict indices_;
 };
 
 // Whether it is one as Python has them, not a subclass, whose iterator may be another: then reading

@@ -296,6 +296,7 @@ PYBIND11_MODULE(_core, module) {
           },
           py::arg("grads"), py::kw_only(), py::arg("loss_scale"), py::arg("max_norm"),
           py::arg("clip_value"), py::arg("on_nonfinite"), py::arg("zero_grads"), py::arg("stats"))
+      .def("step_some", &Stepper::step_some, py::arg("grads"), py::arg("completes"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
       .def(
           "lookahead",
@@ -339,6 +340,7 @@ PYBIND11_MODULE(_core, module) {
         });
       },
       py::arg("result"), py::arg("stats"));
+  module.def("step_some_method", &make_step_some_method, py::arg("function"));
   module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),
              py::arg("arguments"));
 

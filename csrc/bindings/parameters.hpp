@@ -47,6 +47,13 @@ class Parameters {
   void follow() {
     if (has_foreign_) follow_all();
   }
+  // The same of one that can be looked at without running Python code; false of another.
+  bool follow_known(std::size_t i) {
+    Parameter& p = items_[i];
+    if (!p.foreign) return true;
+    const dlpack::ExchangeApi* const api = known_exchange_api_of(p.foreign);
+    return api && p.array.is(p.stand_in.array()) && p.stand_in.follow(p.foreign, *api);
+  }
   // The same of one, and whether it can be read.
   bool try_follow(std::size_t i) noexcept;
 

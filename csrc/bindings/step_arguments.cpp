@@ -79,4 +79,19 @@ std::optional<StepArguments> read_keywords(PyObject* grads, PyObject* const* val
   return read;
 }
 
+std::optional<SomeArguments> read_some(PyObject* const* arguments, Py_ssize_t count,
+                                       PyObject* keywords) {
+  if (count != 2) return std::nullopt;
+  SomeArguments read{arguments[1]};
+  const Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
+  if (named == 0) return read;
+  static PyObject* const completes = PyUnicode_InternFromString("completes");
+  bool is_given = false;
+  if (named > 1 || PyTuple_GET_ITEM(keywords, 0) != completes ||
+      !read_flag(arguments[2], read.completes, is_given)) {
+    return std::nullopt;
+  }
+  return read;
+}
+
 }  // namespace fusedopt

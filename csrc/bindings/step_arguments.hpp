@@ -21,4 +21,12 @@ struct StepArguments {
 std::optional<StepArguments> read_keywords(PyObject* grads, PyObject* const* values,
                                            PyObject* keywords);
 
+// Of step_some(): gradients and whether the optimizer completes a step by it. Nothing as above.
+struct SomeArguments {
+  PyObject* grads;
+  bool completes = true;
+};
+std::optional<SomeArguments> read_some(PyObject* const* arguments, Py_ssize_t count,
+                                       PyObject* keywords);
+
 }  // namespace fusedopt

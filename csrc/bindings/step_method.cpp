@@ -14,7 +14,7 @@ namespace {
 struct StepMethod {
   PyObject_HEAD vectorcallfunc call;
   PyObject* function;
-  PyObject* result_type;  // of a step with options
+  PyObject* result_type;  // of a step with options; null of step_some()
   PyObject* stats_type;   // of what it measured in a group
   PyObject* attributes;   // __doc__, __wrapped__ and the like
   PyObject* weak_references;
@@ -122,6 +122,24 @@ PyObject* call(PyObject* method, PyObject* const* arguments, std::size_t flagged
   return PyObject_Vectorcall(as_method(method)->function, arguments, flagged_count, keywords);
 }
 
+PyObject* call_some(PyObject* method, PyObject* const* arguments, std::size_t flagged_count,
+                    PyObject* keywords) {
+  const auto given = read_some(arguments, PyVectorcall_NARGS(flagged_count), keywords);
+  if (given) {
+    try {
+      Reference engine;
+      Stepper* stepper = stepper_of(arguments[0], engine);
+      if (stepper && stepper->step_some_if_readable(given->grads, given->completes)) {
+        Py_RETURN_NONE;
+      }
+    } catch (const std::exception&) {
+      set_error_of_current_exception();
+      return nullptr;
+    }
+  }
+  return PyObject_Vectorcall(as_method(method)->function, arguments, flagged_count, keywords);
+}
+
 // Bound to an object, as a function is; itself where it is looked up on a class.
 PyObject* bind(PyObject* method, PyObject* object, PyObject*) {
   if (!object) return Py_NewRef(method);
@@ -185,19 +203,28 @@ py::object make_type() {
   return type;
 }
 
-}  // namespace
-
-py::object make_step_method(const py::object& function, const py::type& result,
-                            const py::type& stats) {
+py::object make_method(const py::object& function, vectorcallfunc call) {
   const py::object type = make_type();
   auto* const native = reinterpret_cast<PyTypeObject*>(type.ptr());
   auto method = py::reinterpret_steal<py::object>(native->tp_alloc(native, 0));
   if (!method) throw py::error_already_set();
   as_method(method.ptr())->call = call;
   as_method(method.ptr())->function = Py_NewRef(function.ptr());
+  return py::module_::import("functools").attr("update_wrapper")(method, function);
+}
+
+}  // namespace
+
+py::object make_step_method(const py::object& function, const py::type& result,
+                            const py::type& stats) {
+  py::object method = make_method(function, call);
   as_method(method.ptr())->result_type = Py_NewRef(result.ptr());
   as_method(method.ptr())->stats_type = Py_NewRef(stats.ptr());
-  return py::module_::import("functools").attr("update_wrapper")(method, function);
+  return method;
+}
+
+py::object make_step_some_method(const py::object& function) {
+  return make_method(function, call_some);
 }
 
 }  // namespace fusedopt

@@ -78,15 +78,19 @@ bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
   memory_.require_own();
   // From here until the GIL is released no Python code runs, or the list is ours.
   if (memory_.is_elsewhere() && !given.given.is_none()) given.given = py::tuple(given.given);
+  run_step(given, kept);
+  ++completed_steps_;
+  return true;
+}
+
+void Stepper::run_step(GivenGradients& given, Kept& kept) {
   find_items(given);
   States::Missing made;
   const bool repeats = prepare(given, made, Pieces::joined, [&] { kept = keep(given); });
   // From here on nothing can fail.
   count_step(given.items, repeats);
-  ++completed_steps_;
   plan_.fold();
   run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
-  return true;
 }
 
 void Stepper::traffic(py::handle grads) {

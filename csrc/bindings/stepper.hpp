@@ -91,6 +91,12 @@ class Stepper {
   // was asked for, and in between whether nothing was updated because an element isn't finite.
   py::tuple step_with(py::handle grads, const StepOptions& options);
 
+  // A step of some parameters, by index; whether it is one that the optimizer completes.
+  void step_some(const std::vector<std::pair<std::size_t, py::object>>& grads, bool completes);
+  // The same of a dict by names or indices, and at the cost of these; unless something is unusual:
+  // then does nothing and says false, as step_if_readable() does.
+  bool step_some_if_readable(py::handle grads, bool completes);
+
   // Loads and stores what step() would, over the same pieces on the same threads, and changes
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
   void traffic(py::handle grads);
@@ -123,6 +129,12 @@ class Stepper {
     OwnedMemory memory;
   };
 
+  // A parameter that a step of some is for, its gradient, and what stands for that; borrowed.
+  struct Chosen {
+    std::size_t parameter;
+    PyObject *given, *grad;
+  };
+
   // The coefficients that were folded last for a dtype, and for which step.
   struct Folded {
     std::int64_t step = 0;  // no parameter's, as steps count from 1
@@ -152,6 +164,9 @@ class Stepper {
   void find_items(GivenGradients& grads) const;
   // Whether what lies side by side is one piece of work, or each parameter by itself.
   enum class Pieces { joined, apart };
+  void run_step(GivenGradients& given, Kept& kept);
+  bool choose(py::handle grads);
+  bool gather_chosen();
   void require_gradient(std::size_t i, py::handle grad);
   std::size_t add_coefficients(Plan& plan, const Group& group, std::size_t i) const;
   bool add_piece(Plan& plan, const Group& group, std::size_t i, py::handle grad,
@@ -199,6 +214,8 @@ class Stepper {
   std::vector<Group> groups_;
   Translator translator_;
   Plan plan_;
+  std::vector<Chosen> chosen_;
+  Plan some_;  // their work
   // Whether the next step needs the same plan but for its gradients' addresses: every parameter had
   // a gradient, and those of one group and dtype were at the same step.
   bool plan_is_regular_ = false;

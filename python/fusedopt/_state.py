@@ -100,6 +100,9 @@ class Engine(Protocol):
         """Do so with options; return the norm, whether it was skipped, and what was measured."""
         ...
 
+    def step_some(self, grads: list[tuple[int, AnyArray | None]], completes: bool) -> None:
+        """Update some parameters, by index, or raise and change nothing."""
+
     def lookahead(self, momenta: list[float]) -> AbstractContextManager[None]:
         """Hold parameters ahead by their group's momentum times their velocity, for a block."""
         ...

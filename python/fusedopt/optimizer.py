@@ -460,7 +460,7 @@ class Optimizer:
         """Yield the index of the parameter that each array is meant for."""
         if isinstance(arrays, Mapping):
             for key, array in arrays.items():
-                yield self._index_of(key), array
+                yield self._index_of("params", key), array
             return
         if not isinstance(arrays, list | tuple):
             raise TypeError(
@@ -474,11 +474,11 @@ class Optimizer:
             )
         yield from enumerate(arrays)
 
-    def _index_of(self, key: Any) -> int:
+    def _index_of(self, argument: str, key: Any) -> int:
         try:
             return self._states.index_of(key)
         except (KeyError, TypeError):
-            raise ValueError(f"params[{key!r}]: there is no such parameter") from None
+            raise ValueError(f"{argument}[{key!r}]: there is no such parameter") from None
 
     def add_param_group(self, group: Mapping[str, Any], grads: Grads | None = None) -> None:
         """Add parameters with hyperparameters of their own.
@@ -668,6 +668,56 @@ class Optimizer:
             norm, skipped, measured = self._engine.step_with(grads, **options._asdict())
         groups = None if measured is None else tuple(GroupStats(*group) for group in measured)
         return StepResult(norm, skipped, groups)
+
+    @_core.step_some_method  # what it usually does, natively
+    def step_some(self, grads: Mapping[Any, AnyArray | None], *, completes: bool = True) -> None:
+        """Update some parameters in place, at the cost of these.
+
+        Each parameter that has a gradient here takes a step, with its group's hyperparameters, and
+        counts it; the others and their state stay as they are. With ``completes`` it is also one of
+        the optimizer's ``completed_steps``, which is what schedules are asked about. Where one
+        training step updates parameters by several calls, as during the backward pass, all but the
+        last have ``completes=False``.
+
+        Parameters
+        ----------
+        grads : dict
+            Gradients by the index or the name of their parameters, each as `step` takes it.
+        completes : bool, default True
+            Whether the optimizer has completed a step with this.
+
+        Raises
+        ------
+        TypeError, ValueError
+            If there is no such parameter, or one is there twice, by index and by name; for all that
+            `step` raises them for. Nothing has changed then.
+        RuntimeError
+            If the parameters are elsewhere, inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> params = {"w": np.ones(2), "b": np.ones(1)}
+        >>> opt = fusedopt.SGD(params, lr=0.5)
+        >>> opt.step_some({"w": np.ones(2)}, completes=False)
+        >>> opt.step_some({"b": np.ones(1)})
+        >>> params, opt.completed_steps
+        ({'w': array([0.5, 0.5]), 'b': array([0.5])}, 1)
+        """
+        completes = flag("completes", completes)
+        if not isinstance(grads, Mapping):
+            raise TypeError(
+                f"grads: expected a dict of indices or names and arrays, got {type(grads).__name__}"
+            )
+        with self._engine.held("step_some()"):
+            self._configure()
+            by_index: dict[int, AnyArray | None] = {}
+            for key, grad in grads.items():
+                index = self._index_of("grads", key)
+                if index in by_index:
+                    raise ValueError(f"grads[{key!r}]: {self._param_label(index)} is there twice")
+                by_index[index] = grad
+            self._engine.step_some(list(by_index.items()), completes)
 
     def zero_grad(self) -> None:
         """Fill the gradients that are bound to the optimizer with zeros.

@@ -183,6 +183,15 @@ class NumPyEngine:
     def step(self, grads: Grads | None) -> None:
         self._update_all(self._in_order(grads))
 
+    def step_some(self, grads: list[tuple[int, AnyArray | None]], completes: bool) -> None:
+        before = self.completed_steps
+        given: list[AnyArray | None] = [None] * len(self._params)
+        for i, g in grads:
+            given[i] = g
+        self._update_all(self._as_given(given))
+        if not completes:
+            self.completed_steps = before
+
     def step_with(
         self,
         grads: Grads | None,
@@ -235,9 +244,16 @@ class NumPyEngine:
                 raise TypeError("grads: expected arrays, got None, and none were bound")
             return self.bound
         items = [grads[n] for n in self._names] if isinstance(grads, Mapping) else list(grads)
+        if len(grads) != len(items):
+            raise ValueError(f"grads: expected {len(items)}, got {len(grads)}")
+        return self._as_given(items)
+
+    def _as_given(self, items: list[AnyArray | None]) -> list[Array | None]:
+        """Return gradients as NumPy arrays that fit the parameters."""
+        self.require_home("step()")
         in_order = [None if g is None else _in_numpy(g) for g in items]
-        if len(grads) != len(self._params):
-            raise ValueError(f"grads: expected {len(self._params)}, got {len(grads)}")
+        if len(items) != len(self._params):
+            raise ValueError(f"grads: expected {len(self._params)}, got {len(items)}")
         for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
             if g is not None and (g.shape, g.dtype) != (p.shape, p.dtype):
                 raise ValueError(
