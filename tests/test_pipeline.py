@@ -20,6 +20,9 @@ OPTIONS: list[dict[str, Any]] = [
     {"loss_scale": 1024.0},
     {"loss_scale": 3.0, "max_norm": 1.5},
     {"max_norm": 1e9},
+    {"max_array_norm": 0.7},
+    {"max_array_norm": 2.5, "loss_scale": 3.0, "stats": True},
+    {"max_array_norm": 0.3, "loss_scale": 7.0, "clip_value": 0.01, "on_nonfinite": "skip"},
     {"clip_value": 0.3},
     {"loss_scale": 7.0, "max_norm": 20.0, "clip_value": 0.01, "zero_grads": True},
     {"on_nonfinite": "skip", "zero_grads": True},
@@ -47,6 +50,46 @@ def test_fused_is_the_reference(case: Case, options: dict[str, Any], dtype: type
             np.testing.assert_array_equal(g, h)
             assert g is None or not options.get("zero_grads") or not g.any()
     assert_same(ours, theirs)
+
+
+@every_dtype
+def test_each_gradient_is_clipped_by_itself(dtype: type) -> None:
+    """As by Keras' clipnorm and thinc's grad_clip: to the limit, and left where it is below."""
+    params = [np.zeros(n, dtype) for n in (4, 3, 2, 1)]
+    lengths = 8.0, 2.0, 0.5, 0.0
+    grads = [np.full(p.size, x / p.size**0.5, dtype) for p, x in zip(params, lengths, strict=True)]
+    result = fusedopt.SGD(params, lr=1.0).step(grads, max_array_norm=2.0)
+    assert result.grad_norm == pytest.approx(np.linalg.norm(lengths), rel=1e-6)
+    found = [np.linalg.norm(p) for p in params]
+    assert found == pytest.approx([2.0, 2.0, 0.5, 0.0], rel=1e-6)
+    for p, g in zip(params[2:], grads[2:], strict=True):
+        np.testing.assert_array_equal(p, -g)
+
+
+@pytest.mark.parametrize("options", [{}, {"clip_value": 0.5}, {"on_nonfinite": "skip"}])
+def test_clipping_each_leaves_the_next_step_alone(options: dict[str, Any]) -> None:
+    """Neither its scale nor its way to cut work into pieces lasts."""
+    params = random_arrays(0, np.float32, [5, 7, 300])
+    ours, theirs = fusedopt.Adam(params, lr=0.1), reference.Adam(copies(params), lr=0.1)
+    for seed in range(6):
+        grads = random_arrays(seed, np.float32, [5, 7, 300])
+        for opt in (ours, theirs):
+            opt.step(
+                copies(grads), **({"max_array_norm": 0.25, **options} if seed % 3 == 1 else {})
+            )
+    assert_same(ours, theirs)
+
+
+def test_a_gradient_that_is_not_finite_is_not_made_so() -> None:
+    p, q = np.zeros(2), np.zeros(2)
+    opt = fusedopt.SGD([p, q], lr=1.0)
+    opt.step([np.array([np.inf, 1.0]), np.array([3.0, 4.0])], max_array_norm=1.0)
+    assert np.isnan(p[0])
+    assert p[1] == 0
+    np.testing.assert_allclose(q, [-0.6, -0.8])
+    opt.step([np.array([np.nan, 1.0]), np.zeros(2)], max_array_norm=1.0)
+    assert np.isnan(p[0])
+    assert p[1] == -1
 
 
 @every_dtype
@@ -256,6 +299,9 @@ BAD: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"loss_scale": "8"}, TypeError, "loss_scale: expected a finite number > 0, got '8'"),
     ({"max_norm": -1}, ValueError, "max_norm: expected a number > 0, got -1.0"),
     ({"max_norm": math.nan}, ValueError, "max_norm: expected a number > 0, got nan"),
+    ({"max_array_norm": 0}, ValueError, "max_array_norm: expected a finite number > 0, got 0.0"),
+    ({"max_array_norm": math.inf}, ValueError, "max_array_norm: expected a finite number > 0"),
+    ({"max_array_norm": 1.0, "max_norm": 1.0}, ValueError, "max_array_norm: expected None, as max"),
     ({"clip_value": 0}, ValueError, "clip_value: expected a finite number > 0, got 0.0"),
     ({"on_nonfinite": "ignore"}, ValueError, "on_nonfinite: expected 'propagate' or 'skip' or 'r"),
     ({"on_nonfinite": None}, TypeError, "on_nonfinite: expected 'propagate' or 'skip' or 'raise'"),

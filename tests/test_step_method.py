@@ -179,6 +179,7 @@ def test_the_collector_comes_while_it_goes() -> None:
 
 OPTIONS: list[dict[str, Any]] = [
     {"max_norm": 0.5},
+    {"max_array_norm": 0.5},
     {"max_norm": math.inf},
     {"loss_scale": 4.0},
     {"clip_value": 0.25},

@@ -287,15 +287,17 @@ PYBIND11_MODULE(_core, module) {
       .def(
           "step_with",
           [](Stepper& self, py::handle grads, double loss_scale, std::optional<double> max_norm,
-             double clip_value, std::string_view on_nonfinite, bool zero_grads, bool stats) {
+             double clip_value, std::string_view on_nonfinite, bool zero_grads, bool stats,
+             std::optional<double> max_array_norm) {
             const auto action = on_nonfinite == "skip"    ? OnNonfinite::skip
                                 : on_nonfinite == "raise" ? OnNonfinite::raise
                                                           : OnNonfinite::propagate;
-            return self.step_with(grads,
-                                  {loss_scale, max_norm, clip_value, action, zero_grads, stats});
+            return self.step_with(grads, {loss_scale, max_norm, max_array_norm, clip_value, action,
+                                          zero_grads, stats});
           },
           py::arg("grads"), py::kw_only(), py::arg("loss_scale"), py::arg("max_norm"),
-          py::arg("clip_value"), py::arg("on_nonfinite"), py::arg("zero_grads"), py::arg("stats"))
+          py::arg("clip_value"), py::arg("on_nonfinite"), py::arg("zero_grads"), py::arg("stats"),
+          py::arg("max_array_norm") = py::none())
       .def("step_some", &Stepper::step_some, py::arg("grads"), py::arg("completes"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
       .def(

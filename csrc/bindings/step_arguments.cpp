@@ -11,6 +11,7 @@ struct Names {
   PyObject* const grads = PyUnicode_InternFromString("grads");
   PyObject* const loss_scale = PyUnicode_InternFromString("loss_scale");
   PyObject* const max_norm = PyUnicode_InternFromString("max_norm");
+  PyObject* const max_array_norm = PyUnicode_InternFromString("max_array_norm");
   PyObject* const clip_value = PyUnicode_InternFromString("clip_value");
   PyObject* const on_nonfinite = PyUnicode_InternFromString("on_nonfinite");
   PyObject* const zero_grads = PyUnicode_InternFromString("zero_grads");
@@ -53,6 +54,7 @@ bool read_option(StepArguments& read, const Names& names, PyObject* name, PyObje
   StepOptions& options = read.options;
   bool& any = read.has_options;
   if (name == names.max_norm) return read_number(value, HUGE_VAL, options.max_norm, any);
+  if (name == names.max_array_norm) return read_number(value, finite, options.max_array_norm, any);
   if (name == names.loss_scale) return read_number(value, finite, options.loss_scale, any);
   if (name == names.clip_value) return read_number(value, finite, options.clip_value, any);
   if (name == names.on_nonfinite) return read_action(value, options.on_nonfinite, any);
@@ -76,6 +78,7 @@ std::optional<StepArguments> read_keywords(PyObject* grads, PyObject* const* val
       return std::nullopt;
     }
   }
+  if (read.options.max_norm && read.options.max_array_norm) return std::nullopt;
   return read;
 }
 

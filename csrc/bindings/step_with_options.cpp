@@ -35,7 +35,9 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
   States::Missing made;
   ArrayScan scan, standing;  // of gradients; and of parameters that stay where they are
   Measures measures;
-  const auto pieces = options.stats ? Pieces::apart : Pieces::joined;
+  const auto pieces = options.max_array_norm ? Pieces::alone
+                      : options.stats        ? Pieces::apart
+                                             : Pieces::joined;
   const bool repeats = prepare(given, made, pieces, [&] {
     kept = keep(given);
     PyObject* const* const items = given.items;
@@ -66,10 +68,17 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
       if (options.zero_grads && options.on_nonfinite == OnNonfinite::skip) plan_.zero_gradients();
       return;
     }
-    // Where gradients are clipped they are multiplied before.
     const GradientWork gradients{options.gradient_scale(norm), options.clip_value,
                                  options.zero_grads};
-    plan_.fold(gradients.clips() ? 1 : gradients.scale);
+    if (options.max_array_norm) {
+      std::size_t own = 0;
+      for (std::size_t i = 0; i < parameters_.count(); ++i) {
+        if (items[i] == Py_None) continue;
+        const double own_norm = std::sqrt(scan.sum(i)) / options.loss_scale;
+        plan_.scale_gradients(own++, options.array_scale(own_norm));
+      }
+    }
+    plan_.fold(gradients);
     if (options.stats) {
       plan_.run_measured(&Kernel::update, gradients, measures);
     } else {
@@ -101,7 +110,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
     norm = std::sqrt(all.gradient) / options.loss_scale;
     stats = stats_of_groups(sums, options.loss_scale);
   }
-  const bool knows_norm = options.max_norm || options.stats;
+  const bool knows_norm = options.max_norm || options.max_array_norm || options.stats;
   return py::make_tuple(knows_norm ? py::object(py::float_(norm)) : py::none(), !moves, stats);
 }
 

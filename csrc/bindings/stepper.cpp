@@ -235,7 +235,7 @@ bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
 
     // Most parameters are at the same step and share one set of coefficients.
     Folded& folded = group->folded[static_cast<int>(p.dtype)];
-    if (folded.step != steps_[i] + 1 || folded.fresh != p.fresh) {
+    if (folded.step != steps_[i] + 1 || folded.fresh != p.fresh || pieces == Pieces::alone) {
       regular &= folded.step == 0;
       folded = {steps_[i] + 1, p.fresh, i, add_coefficients(plan_, *group, i)};
     }

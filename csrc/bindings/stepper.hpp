@@ -162,8 +162,9 @@ class Stepper {
   Reference read(py::handle grads) const;
   Reference read_once(py::handle grads);
   void find_items(GivenGradients& grads) const;
-  // Whether what lies side by side is one piece of work, or each parameter by itself.
-  enum class Pieces { joined, apart };
+  // Whether what lies side by side is one piece of work, or each parameter by itself; that, too,
+  // with coefficients of its own, in the order of those that have a gradient.
+  enum class Pieces { joined, apart, alone };
   void run_step(GivenGradients& given, Kept& kept);
   bool choose(py::handle grads);
   bool gather_chosen();

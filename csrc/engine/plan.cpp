@@ -33,7 +33,7 @@ void Plan::clear() {
 
 std::size_t Plan::add_coefficients(const Kernel& kernel, const double* hyperparameters,
                                    std::int64_t step, bool fresh, const FollowingAverage& average) {
-  coefficients_.push_back({&kernel, hyperparameters, step, fresh, {}, average, {}});
+  coefficients_.push_back({&kernel, hyperparameters, step, fresh, {}, average, {}, 1});
   averages_ |= average.kernel != nullptr;
   return coefficients_.size() - 1;
 }
@@ -48,11 +48,13 @@ std::array<std::size_t, dtype_count> Plan::add_coefficients(const RuleInfo& rule
   return indices;
 }
 
-void Plan::fold(double gradient_scale) noexcept {
+void Plan::fold(const GradientWork& gradients) noexcept {
   // Scalars don't depend on the caller's rounding mode, either, and none is flushed.
   const ScopedFloatMode mode(false);
   for (Folded& folded : coefficients_) {
-    const StepContext when{folded.step, folded.fresh, gradient_scale};
+    // Where gradients are clipped they are multiplied before.
+    const double scale = gradients.clips() ? 1 : gradients.scale * folded.gradient_scale;
+    const StepContext when{folded.step, folded.fresh, scale};
     folded.kernel->fold(folded.hyperparameters, when, folded.coefficients);
     const FollowingAverage& average = folded.average;
     if (average.kernel) {
@@ -194,13 +196,15 @@ void Plan::run_averages(const Work& work, const Folded& folded, const Piece* fir
 
 void Plan::run_clipped(const Work& work, const Batch& batch, const Piece& piece) const {
   const Kernel& kernel = *batch.kernel;
+  const Folded& folded = coefficients_[batch.coefficients];
+  const double scale = work.gradients.scale * folded.gradient_scale;
   alignas(64) double buffer[clipped_at_once];  // of elements of any dtype
   for (std::int64_t at = 0; at < piece.size; at += clipped_at_once) {
     Piece part = part_of(piece, kernel.item_size, at, std::min(clipped_at_once, piece.size - at));
     kernel.arrays->clip(buffer, static_cast<const char*>(piece.streams[1]) + at * kernel.item_size,
-                        part.size, work.gradients.scale, work.gradients.magnitude);
+                        part.size, scale, work.gradients.magnitude);
     part.streams[1] = buffer;
-    (kernel.*work.loop)(coefficients_[batch.coefficients].coefficients, &part, 1, work.asks_ahead);
+    (kernel.*work.loop)(folded.coefficients, &part, 1, work.asks_ahead);
   }
 }
 

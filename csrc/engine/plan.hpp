@@ -73,8 +73,13 @@ class Plan {
   // So that add_coefficients(), once for each of so many, allocates nothing.
   void reserve_coefficients(std::size_t count) { coefficients_.reserve(count); }
 
-  // Computes all coefficients: before each run, for gradients that are multiplied by a number.
-  void fold(double gradient_scale = 1) noexcept;
+  // Gradients that go with those of this index are multiplied by a number of their own, too.
+  void scale_gradients(std::size_t index, double scale) {
+    coefficients_[index].gradient_scale = scale;
+  }
+
+  // Computes all coefficients: before each run, for what that does with gradients.
+  void fold(const GradientWork& gradients = {}) noexcept;
 
   // Runs one loop of every kernel over all of its elements; none where it is null.
   void run(Loop Kernel::* loop, const GradientWork& gradients = {}) const noexcept;
@@ -105,6 +110,7 @@ class Plan {
     Coefficients coefficients;
     FollowingAverage average;
     Coefficients average_coefficients;
+    double gradient_scale;
   };
   // What a run does to each stretch of work.
   struct Work {

@@ -92,6 +92,7 @@ class Engine(Protocol):
         *,
         loss_scale: float,
         max_norm: float | None,
+        max_array_norm: float | None,
         clip_value: float,
         on_nonfinite: str,
         zero_grads: bool,

@@ -58,8 +58,8 @@ class StepResult:
     Attributes
     ----------
     grad_norm : float or None
-        The L2 norm of all gradients together, unscaled and before clipping; None where neither
-        ``max_norm`` nor ``stats`` was given.
+        The L2 norm of all gradients together, unscaled and before clipping; None where none of
+        ``max_norm``, ``max_array_norm`` and ``stats`` was given.
     skipped : bool
         Whether nothing was updated, because a gradient wasn't finite.
     stats : tuple of GroupStats, or None
@@ -83,6 +83,7 @@ class StepOptions(NamedTuple):
 
     loss_scale: float
     max_norm: float | None
+    max_array_norm: float | None
     clip_value: float
     on_nonfinite: str
     zero_grads: bool
@@ -95,15 +96,21 @@ _on_nonfinite = one_of("propagate", "skip", "raise")
 def check_step_options(
     loss_scale: Any,
     max_norm: Any,
+    max_array_norm: Any,
     clip_value: Any,
     on_nonfinite: Any,
     zero_grads: Any,
     stats: Any,
 ) -> StepOptions:
     """Return what the engine takes, or raise what is wrong with it."""
+    if max_norm is not None and max_array_norm is not None:
+        raise ValueError("max_array_norm: expected None, as max_norm was given, too")
     return StepOptions(
         loss_scale=1.0 if loss_scale is None else positive("loss_scale", loss_scale),
         max_norm=None if max_norm is None else positive_or_infinite("max_norm", max_norm),
+        max_array_norm=(
+            None if max_array_norm is None else positive("max_array_norm", max_array_norm)
+        ),
         clip_value=math.inf if clip_value is None else positive("clip_value", clip_value),
         on_nonfinite=_on_nonfinite("on_nonfinite", on_nonfinite),
         zero_grads=flag("zero_grads", zero_grads),

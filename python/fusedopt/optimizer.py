@@ -526,6 +526,7 @@ class Optimizer:
         *,
         loss_scale: float | None = ...,
         max_norm: float,
+        max_array_norm: None = ...,
         clip_value: float | None = ...,
         on_nonfinite: str = ...,
         zero_grads: bool = ...,
@@ -539,6 +540,7 @@ class Optimizer:
         *,
         loss_scale: float | None = ...,
         max_norm: float | None = ...,
+        max_array_norm: float | None = ...,
         clip_value: float | None = ...,
         on_nonfinite: Literal["skip", "raise"],
         zero_grads: bool = ...,
@@ -552,6 +554,7 @@ class Optimizer:
         *,
         loss_scale: float = ...,
         max_norm: float = ...,
+        max_array_norm: float = ...,
         clip_value: float = ...,
         on_nonfinite: Literal["skip", "raise"] = ...,
         zero_grads: Literal[True] = ...,
@@ -565,6 +568,7 @@ class Optimizer:
         *,
         loss_scale: float | None = None,
         max_norm: float | None = None,
+        max_array_norm: float | None = None,
         clip_value: float | None = None,
         on_nonfinite: str = "propagate",
         zero_grads: bool = False,
@@ -578,6 +582,7 @@ class Optimizer:
         *,
         loss_scale: float | None = None,
         max_norm: float | None = None,
+        max_array_norm: float | None = None,
         clip_value: float | None = None,
         on_nonfinite: str = "propagate",
         zero_grads: bool = False,
@@ -588,7 +593,8 @@ class Optimizer:
         A step happens whole or, when it raises, not at all; threads that share an optimizer take
         turns. What it does to gradients first, it
         does as it reads them, in this order and without writing them: divide by the loss scale,
-        find the norm, scale down to ``max_norm``, cut off at ``clip_value``; weight decay and the
+        find the norm, scale down to ``max_norm`` or each gradient to ``max_array_norm``, cut off at
+        ``clip_value``; weight decay and the
         rule follow. The division and the scaling are one multiplication, by a number that is
         rounded once to the dtype of the arrays.
 
@@ -605,6 +611,9 @@ class Optimizer:
             If the L2 norm of all gradients of all groups together is larger than this, > 0, they
             count as scaled down to it, as by `torch.nn.utils.clip_grad_norm_`. With ``math.inf``
             the norm is only found.
+        max_array_norm : float, optional
+            Each gradient whose own L2 norm is larger than this, > 0, counts as scaled down to it,
+            as by Keras' ``clipnorm`` and thinc's ``grad_clip``. Not together with ``max_norm``.
         clip_value : float, optional
             Elements of gradients count as no larger than this in magnitude, > 0.
         on_nonfinite : {"propagate", "skip", "raise"}, default "propagate"
@@ -618,8 +627,9 @@ class Optimizer:
         Returns
         -------
         None or StepResult
-            None without any of these options, else the gradients' norm, if ``max_norm`` or
-            ``stats`` was given, whether the step was skipped, and what ``stats`` measured.
+            None without any of these options, else the gradients' norm, if ``max_norm``,
+            ``max_array_norm`` or ``stats`` was given, whether the step was skipped, and what
+            ``stats`` measured.
 
         Raises
         ------
@@ -650,6 +660,7 @@ class Optimizer:
         if (
             loss_scale is None
             and max_norm is None
+            and max_array_norm is None
             and clip_value is None
             and type(on_nonfinite) is str  # before == is asked, which may be anything's
             and on_nonfinite == "propagate"
@@ -661,7 +672,7 @@ class Optimizer:
                 self._engine.step(grads)
             return None
         options = check_step_options(
-            loss_scale, max_norm, clip_value, on_nonfinite, zero_grads, stats
+            loss_scale, max_norm, max_array_norm, clip_value, on_nonfinite, zero_grads, stats
         )
         with self._engine.held("step()"):
             self._configure()

@@ -182,11 +182,13 @@ def step_options(rng: np.random.Generator) -> dict[str, Any]:
     choices: dict[str, list[Any]] = {
         "loss_scale": [1024.0, 3.0, 1e-3, 1e30, 1],
         "max_norm": [1.0, 1e-3, math.inf, 1e30, 5e-324],
+        "max_array_norm": [1.0, 1e-3, 1e30, 2],
         "clip_value": [0.5, 1e-3, 1e30, 1e-50, 1],
         "on_nonfinite": ["skip", "raise", "propagate"],
         "zero_grads": [True],
         "stats": [True],
     }
+    del choices[str(rng.choice(["max_norm", "max_array_norm"]))]  # only one of them goes
     share = rng.choice([0.2, 0.5, 0.9])
     return {
         name: values[rng.integers(len(values))]
@@ -202,6 +204,7 @@ def bad_step_options(rng: np.random.Generator) -> dict[str, Any]:
         {"loss_scale": "2"},
         {"max_norm": -1.0},
         {"max_norm": math.nan},
+        {"max_norm": 1.0, "max_array_norm": 1.0},
         {"clip_value": 0.0},
         {"clip_value": math.inf},
         {"on_nonfinite": "ignore"},

@@ -198,6 +198,7 @@ class NumPyEngine:
         *,
         loss_scale: float,
         max_norm: float | None,
+        max_array_norm: float | None,
         clip_value: float,
         on_nonfinite: str,
         zero_grads: bool,
@@ -212,14 +213,24 @@ class NumPyEngine:
         if skipped and on_nonfinite == "raise":
             raise FloatingPointError("grads: not finite; nothing was updated")
         scale, norm = 1 / loss_scale, None
-        if max_norm is not None or stats:
+        if max_norm is not None or max_array_norm is not None or stats:
             norm = _norm(given) / loss_scale
         if norm is not None and max_norm is not None and max_norm != math.inf:
             coefficient = max_norm / (norm + 1e-6)
             scale = (1.0 if coefficient > 1 else coefficient) / loss_scale
+        scales = [scale] * len(in_order)
+        if max_array_norm is not None:
+            norms_of_each = [0.0 if g is None else _norm([g]) / loss_scale for g in in_order]
+            scales = [
+                (max_array_norm / own if own > max_array_norm else 1.0) / loss_scale
+                for own in norms_of_each
+            ]
         if not skipped:
             self._update_all(
-                [None if g is None else _scaled(g, scale, clip_value) for g in in_order]
+                [
+                    None if g is None else _scaled(g, own, clip_value)
+                    for g, own in zip(in_order, scales, strict=True)
+                ]
             )
         if zero_grads:
             for g in given:
