@@ -29,6 +29,33 @@ class StepRules(Base):
         for _ in range(steps):
             self._step(rng, chosen)
 
+    @precondition(lambda self: self.pair.bound is None)
+    @rule(seed=SEEDS, steps=st.integers(1, 4), completes=st.booleans())
+    def step_some(self, seed: int, steps: int, completes: bool) -> None:
+        rng = np.random.default_rng(seed)
+        pair = self.pair
+        keys = list(pair.ours.state) if rng.random() < 0.5 else range(len(pair.params))
+        chosen = [i for i in range(len(pair.params)) if rng.random() < 0.4]
+        for _ in range(steps):
+            grads, theirs = pair.draw_gradients(rng)
+            _, _, failed = pair.both(
+                lambda opt, own=grads, other=theirs: opt.step_some(
+                    {keys[i]: (own if opt is pair.ours else other)[i] for i in chosen},
+                    completes=completes,
+                )
+            )
+            COUNTS[f"step of some, {'refused' if failed else 'taken'}"] += 1
+
+    @rule(seed=SEEDS)
+    def rebind(self, seed: int) -> None:
+        rng = np.random.default_rng(seed)
+        pair = self.pair
+        chosen = [i for i in range(len(pair.params)) if rng.random() < 0.5]
+        fresh = {i: np.array(pair.params[i]) for i in chosen}
+        copies = {i: array.copy() for i, array in fresh.items()}
+        _, _, failed = pair.both(lambda opt: opt.rebind(fresh if opt is pair.ours else copies))
+        COUNTS[f"parameters replaced{', refused' if failed else ''}"] += 1
+
     @rule(seed=SEEDS)
     def step_with_bad_options(self, seed: int) -> None:
         rng = np.random.default_rng(seed)
