@@ -25,7 +25,8 @@ bool fits(const py::object& array, const Parameter& p) {
 
 void Stepper::load(const py::list& states, const std::vector<std::int64_t>& steps,
                    std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-                   const std::optional<std::vector<py::object>>& params, const Updates& updates) {
+                   const std::optional<std::vector<py::object>>& params, const Updates& updates,
+                   bool adopts) {
   const std::scoped_lock lock(mutex_);
   require_home("load_state_dict()");
   memory_.require_own();
@@ -36,11 +37,13 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   }
   for (std::size_t k = 0; k < groups_.size(); ++k) require_finite(groups_[k], rules[k].rule);
   std::vector<Loaded> loaded = read_states(states);
+  const std::size_t state_arrays = loaded.size();
   States::Missing missing;
-  for (const Loaded& l : loaded) {
-    if (states_.data(l.state, l.parameter)) continue;
-    missing.places.push_back({l.state, l.parameter, 0.0});
-    missing.bytes += Arena::room(parameters_[l.parameter].bytes());
+  std::vector<std::shared_ptr<Arena>> adopted;
+  if (adopts) {
+    adopted = adopt(loaded);
+  } else {
+    make_room(loaded, missing);
   }
   std::shared_ptr<Arena> arena;
   if (missing.bytes > 0) arena = memory_.allocate(missing.bytes, "the optimizer's state");
@@ -58,6 +61,7 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   const auto place_of = [&](const Loaded& l) {
     return l.state == no_state ? written[l.parameter] : states_.data(l.state, l.parameter);
   };
+  const auto is_copied = [&](const Loaded& l) { return !adopts || l.state == no_state; };
   std::vector<bool> kept(states_.count() * count);
   for (Loaded& l : loaded) {
     if (!fits(l.array, parameters_[l.parameter])) {
@@ -65,12 +69,20 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
                             ": expected arrays like the parameter, C-contiguous");
     }
     // What is about to be overwritten is read before.
-    if (data_of(l.array) != place_of(l) && writable_.overlaps(as_array(l.array))) {
+    if (is_copied(l) && data_of(l.array) != place_of(l) && writable_.overlaps(as_array(l.array))) {
       l.array = copy_of(l.array);
     }
     if (l.state != no_state) kept[l.state * count + l.parameter] = true;
   }
   plan_is_regular_ = false;
+  if (adopts) {
+    auto all = adopted;
+    all.push_back(steps_arena_);
+    writable_.replace(std::move(all), parameters_);
+    for (std::size_t k = 0; k < state_arrays; ++k) {
+      states_.set(loaded[k].state, loaded[k].parameter, adopted[k]);
+    }
+  }
   if (arena) {
     writable_.add(arena, parameters_);
     missing.arena = std::move(arena);
@@ -86,6 +98,7 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
                       parameters_);
   without_gil([&] {
     for (const Loaded& l : loaded) {
+      if (!is_copied(l)) continue;
       std::memmove(place_of(l), data_of(l.array), parameters_[l.parameter].bytes());
     }
   });
@@ -96,6 +109,30 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   for (std::size_t k = 0; k < groups_.size(); ++k) configure(groups_[k], rules[k], std::nullopt);
   completed_steps_ = completed_steps;
   bring_up_to_date(updates);
+}
+
+// Memory for arrays that don't exist.
+void Stepper::make_room(const std::vector<Loaded>& loaded, States::Missing& missing) const {
+  for (const Loaded& l : loaded) {
+    if (states_.data(l.state, l.parameter)) continue;
+    missing.places.push_back({l.state, l.parameter, 0.0});
+    missing.bytes += Arena::room(parameters_[l.parameter].bytes());
+  }
+}
+
+// The memory of each array, which stays as long as anything refers to it. An array's owner is let
+// go of with the GIL, as StateMemory's.
+std::vector<std::shared_ptr<Arena>> Stepper::adopt(const std::vector<Loaded>& loaded) {
+  std::vector<std::shared_ptr<Arena>> adopted;
+  for (const Loaded& l : loaded) {
+    const Parameter& p = parameters_[l.parameter];
+    const ParameterNames& names = parameters_.names();
+    require_usable(l.array, names.label("state", l.parameter),
+                   {p.dtype, p.shape, names.label("params", l.parameter)}, Access::update);
+    std::shared_ptr<char> block(static_cast<char*>(data_of(l.array)), [owner = l.array](char*) {});
+    adopted.push_back(std::make_shared<Arena>(std::move(block), p.bytes()));
+  }
+  return adopted;
 }
 
 // Keys are str: no line of Python code runs.

@@ -268,13 +268,14 @@ PYBIND11_MODULE(_core, module) {
           "load",
           [](Stepper& self, const py::list& states, const std::vector<std::int64_t>& steps,
              std::int64_t completed_steps, const std::vector<GroupRuleArguments>& rules,
-             const std::optional<std::vector<py::object>>& params, const Updates& updates) {
+             const std::optional<std::vector<py::object>>& params, const Updates& updates,
+             bool adopts) {
             std::vector<GroupRule> read;
             for (const GroupRuleArguments& rule : rules) read.push_back(group_rule(rule));
-            self.load(states, steps, completed_steps, read, params, updates);
+            self.load(states, steps, completed_steps, read, params, updates, adopts);
           },
           py::arg("states"), py::arg("steps"), py::arg("completed_steps"), py::arg("rules"),
-          py::arg("params"), py::arg("updates"))
+          py::arg("params"), py::arg("updates"), py::arg("adopts") = false)
       .def(
           "require_home",
           [](const Stepper& self, const std::string& action) { self.require_home(action.c_str()); },

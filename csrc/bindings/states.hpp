@@ -6,6 +6,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "bindings/parameters.hpp"
@@ -54,6 +55,11 @@ class States {
 
   // Whether an array of any lies there.
   bool have(const Arena* arena) const;
+  // Takes an array of a parameter's from now on.
+  void set(std::size_t state, std::size_t parameter, std::shared_ptr<Arena> array) noexcept {
+    all_[state].data[parameter] = array->begin();
+    all_[state].owners[parameter] = std::move(array);
+  }
   // Forgets one array, of which there may be views.
   void remove(std::size_t state, std::size_t parameter) noexcept;
   std::size_t count() const { return all_.size(); }

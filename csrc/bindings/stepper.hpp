@@ -63,10 +63,12 @@ class Stepper {
 
   // Puts other state in the place of what there is: for each parameter a dict of arrays by name and
   // a number of steps, for each group a rule, and parameters, or None for those that there are.
-  // Arrays are copied. Throws where an array doesn't fit its parameter, and changes nothing then.
+  // Arrays are copied, or those of state adopted: they are the state from then on. Throws where an
+  // array doesn't fit its parameter, and changes nothing then.
   void load(const py::list& states, const std::vector<std::int64_t>& steps,
             std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-            const std::optional<std::vector<py::object>>& params, const Updates& updates);
+            const std::optional<std::vector<py::object>>& params, const Updates& updates,
+            bool adopts);
 
   // Between the two other threads wait with their steps, and this one may call what is here. An
   // action that changes what there is can't be meanwhile: throws in its name; null: it only looks.
@@ -198,6 +200,8 @@ class Stepper {
     Reference array;
   };
   std::vector<Loaded> read_states(const py::list& states);
+  void make_room(const std::vector<Loaded>& loaded, States::Missing& missing) const;
+  std::vector<std::shared_ptr<Arena>> adopt(const std::vector<Loaded>& loaded);
   Kept keep(const GivenGradients& grads) const;
   void count_step(PyObject* const* grads, bool repeats);
 

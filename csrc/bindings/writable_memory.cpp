@@ -18,6 +18,7 @@ void WritableMemory::find(Parameters& parameters) {
   }
   if (const auto clash = intervals_.assign(std::move(intervals))) {
     const auto [first, second] = *clash;
+    if (first == count) throw_overlap("an array of the state", "another one");
     const Label label = parameters.names().label("params", second < count ? second : first);
     throw_overlap(label.text(), second < count ? parameters.names().label("params", first).text()
                                                : "the optimizer's own state");
@@ -42,6 +43,16 @@ void WritableMemory::add(std::shared_ptr<Arena> arena, Parameters& parameters) {
     find(parameters);
   } catch (...) {
     arenas_.pop_back();
+    throw;
+  }
+}
+
+void WritableMemory::replace(std::vector<std::shared_ptr<Arena>> arenas, Parameters& parameters) {
+  arenas_.swap(arenas);
+  try {
+    find(parameters);
+  } catch (...) {
+    arenas_.swap(arenas);
     throw;
   }
 }

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bindings/parameters.hpp"
@@ -21,6 +22,8 @@ class WritableMemory {
   void find(Parameters& parameters);
   // Memory of state, too.
   void add(std::shared_ptr<Arena> arena, Parameters& parameters);
+  // Only that of these from now on.
+  void replace(std::vector<std::shared_ptr<Arena>> arenas, Parameters& parameters);
   void remove(const std::shared_ptr<Arena>& arena, Parameters& parameters);
   // Forgets arenas of which is_used(arena) isn't true.
   template <typename IsUsed>

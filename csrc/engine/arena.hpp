@@ -12,11 +12,13 @@ class Arena {
   // Of untouched zero pages where the block is large: each page is first touched by the thread that
   // will work on it. Throws std::bad_alloc.
   explicit Arena(std::size_t bytes);
-  // Of a block that is someone else's, zeroed and aligned to a cache line, who frees it.
+  // Of a block that is someone else's, who frees it; where pieces are taken from it, zeroed and
+  // aligned to a cache line.
   Arena(std::shared_ptr<char> block, std::size_t bytes);
 
   // The whole block.
   const void* data() const { return block_.get(); }
+  char* begin() { return block_.get(); }
   bool is_someone_elses() const { return is_someone_elses_; }
   std::size_t size() const { return size_; }
 

@@ -66,8 +66,11 @@ class Engine(Protocol):
         rules: list[GroupRule],
         params: list[Array] | None,
         updates: Updates,
+        adopts: bool = False,
     ) -> None:
         """Continue from copies of these states and parameters, or raise and change nothing.
+
+        Where it adopts states, from these themselves.
 
         Each dict or list is brought up to date by the other, at the same moment.
         """

@@ -281,10 +281,13 @@ class Optimizer:
         with self._engine.held(None):
             return to_state_dict(self)
 
-    def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True) -> None:
+    def load_state_dict(
+        self, state_dict: Mapping[str, Any], strict: bool = True, *, copy: bool = True
+    ) -> None:
         """Continue where another optimizer was, of this class or of torch's.
 
-        State arrays are copied, dtypes are kept exactly; other threads wait with their steps.
+        State arrays are copied, or adopted; dtypes are kept exactly; other threads wait with their
+        steps.
         Hyperparameters and schedules in ``state_dict`` replace those that the optimizer was made
         with: to change one, assign it afterwards. Those that aren't there, as ours in torch's
         state, stay. Where there was a function that no state can hold, the optimizer's own stays.
@@ -299,6 +302,10 @@ class Optimizer:
         strict : bool, default True
             If False, ignore entries and hyperparameters that the optimizer doesn't have, names of
             parameters, and the class that the state is from; make state arrays that are missing.
+        copy : bool, default True
+            If False, the NumPy arrays in ``state_dict`` are the state from now on, and updated in
+            place: C-contiguous, aligned, writeable, and sharing no memory with each other or a
+            parameter.
 
         Raises
         ------
@@ -324,7 +331,9 @@ class Optimizer:
         (0.5, 1)
         """
         with self._engine.held("load_state_dict()"):
-            load(self, read_state_dict(self, state_dict, strict=flag("strict", strict)), None)
+            adopts = not flag("copy", copy)
+            loaded = read_state_dict(self, state_dict, strict=flag("strict", strict), adopts=adopts)
+            load(self, loaded, None, adopts=adopts)
 
     def save(
         self, path: str | os.PathLike[str], *, params: bool = False, extra: Any = None

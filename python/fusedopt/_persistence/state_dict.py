@@ -83,8 +83,11 @@ def _encoded(value: Any) -> Any:
     return value
 
 
-def read_state_dict(opt: Persisted, state: Any, *, strict: bool) -> Loaded:
-    """Return what a state_dict means for an optimizer, or raise what is wrong with it."""
+def read_state_dict(opt: Persisted, state: Any, *, strict: bool, adopts: bool = False) -> Loaded:
+    """Return what a state_dict means for an optimizer, or raise what is wrong with it.
+
+    Where it adopts arrays they have to be such as can be updated in place.
+    """
     for key in ("state", "param_groups"):
         if not isinstance(state, Mapping) or key not in state:
             got = f"keys {list(state)}" if isinstance(state, Mapping) else type(state).__name__
@@ -120,7 +123,7 @@ def read_state_dict(opt: Persisted, state: Any, *, strict: bool) -> Loaded:
             raise in_kind(error, f"state_dict['param_groups'][{k}]: {error}") from None
     states = [
         {
-            name: _read_array(value, param, f"{saved.label}[{name!r}]", saved.param_label)
+            name: _read_array(value, param, f"{saved.label}[{name!r}]", saved.param_label, adopts)
             for name, value in _known_entries(opt, saved, rule[0], strict)
         }
         for param, rule, saved in zip(
@@ -142,12 +145,17 @@ def _rules_of_params(groups: list[ParamGroup], rules: list[GroupRule]) -> Iterat
             yield rule
 
 
-def load(opt: Persisted, loaded: Loaded, params: list[Array] | None) -> None:
-    """Put state that was read, and parameters if there are any, in the place of what there is."""
+def load(
+    opt: Persisted, loaded: Loaded, params: list[Array] | None, *, adopts: bool = False
+) -> None:
+    """Put state that was read, and parameters if there are any, in the place of what there is.
+
+    Or take the state's arrays themselves.
+    """
     pairs = zip(opt._groups, loaded.groups, strict=False)  # the engine compares their numbers
     updates: Updates = [(group._values, new._values) for group, new in pairs]
     numbers = loaded.steps, loaded.completed_steps
-    opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates)
+    opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates, adopts)
 
 
 def _keys_in_order(opt: Persisted, saved: Any, strict: bool) -> Iterator[Any]:
@@ -284,7 +292,11 @@ def _known_entries(
             raise ValueError(f"{saved.label}[{name!r}]: missing, for {saved.param_label}")
 
 
-def _read_array(value: Any, param: Array, label: str, param_label: str) -> Array:
+def _read_array(value: Any, param: Array, label: str, param_label: str, adopts: bool) -> Array:
+    if adopts and not isinstance(value, np.ndarray):
+        raise TypeError(
+            f"{label}: expected a NumPy array, as it isn't copied, got {type(value).__name__}"
+        )
     if isinstance(value, np.ma.MaskedArray) or not hasattr(value, "__array__"):
         raise TypeError(f"{label}: expected a NumPy array, got {type(value).__name__}")
     try:
@@ -298,6 +310,10 @@ def _read_array(value: Any, param: Array, label: str, param_label: str) -> Array
     if array.shape != param.shape:
         raise ValueError(
             f"{label}: expected shape {param.shape}, as {param_label} has, got {array.shape}"
+        )
+    if adopts and not array.flags.carray:
+        raise ValueError(
+            f"{label}: expected a C-contiguous, aligned and writeable array, as it isn't copied"
         )
     return np.asarray(array, order="C")
 

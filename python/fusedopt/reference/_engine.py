@@ -96,9 +96,12 @@ class NumPyEngine:
         rules: list[GroupRule],
         params: list[Array] | None,
         updates: Updates,
+        adopts: bool = False,
     ) -> None:
         self.require_home("load_state_dict()")
-        self._states = [{n: a.copy() for n, a in state.items()} for state in states]
+        self._states = [
+            {n: a if adopts else a.copy() for n, a in state.items()} for state in states
+        ]
         for p, value in zip(self._params, params or (), strict=False):
             p[...] = value
         self.step_counts[...] = steps
