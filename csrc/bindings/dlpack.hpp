@@ -7,9 +7,9 @@
 namespace fusedopt::dlpack {
 
 constexpr std::uint32_t major_version = 1;
-constexpr std::int32_t cpu = 1;         // a device's type
-constexpr std::uint8_t floating = 2;    // a dtype's code
-constexpr std::uint64_t read_only = 1;  // a flag
+constexpr std::int32_t cpu = 1;                   // a device's type
+constexpr std::uint8_t floating = 2, bfloat = 4;  // a dtype's code
+constexpr std::uint64_t read_only = 1;            // a flag
 
 struct Version {
   std::uint32_t major, minor;

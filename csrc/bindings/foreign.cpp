@@ -76,8 +76,13 @@ Reference by_dlpack_method(py::handle object, const Label& label) {
   }
 }
 
-int numpy_type(const dlpack::DataType& dtype) {
-  if (dtype.code != dlpack::floating || dtype.lanes != 1) return -1;
+int numpy_type(const dlpack::DataType& dtype, bool any_floating = false) {
+  if (dtype.lanes != 1) return -1;
+  if (any_floating && dtype.bits == 16) {
+    if (dtype.code == dlpack::bfloat) return NPY_UINT16;
+    if (dtype.code == dlpack::floating) return NPY_HALF;
+  }
+  if (dtype.code != dlpack::floating) return -1;
   return dtype.bits == 32 ? NPY_FLOAT : dtype.bits == 64 ? NPY_DOUBLE : -1;
 }
 
@@ -116,7 +121,8 @@ void delete_tensor(dlpack::ManagedTensor* tensor) {
 
 constexpr const char* owner_name = "fusedopt.foreign_memory";
 
-Reference by_exchange_api(py::handle object, const dlpack::ExchangeApi& api, const Label& label) {
+Reference by_exchange_api(py::handle object, const dlpack::ExchangeApi& api, const Label& label,
+                          bool any_floating) {
   dlpack::ManagedTensor* managed = nullptr;
   if (call_python([&] { return api.own(object.ptr(), &managed); }) != 0 || !managed) {
     throw_unreadable(object, label, PyErr_Occurred() ? reason_of(py::error_already_set()) : "");
@@ -129,7 +135,7 @@ Reference by_exchange_api(py::handle object, const dlpack::ExchangeApi& api, con
     require_cpu(object, label);
     throw_unreadable(object, label, " on another device");
   }
-  const int type = numpy_type(tensor.dtype);
+  const int type = numpy_type(tensor.dtype, any_floating);
   if (type < 0) {
     const Reference dtype = attribute_of(object, "dtype");
     throw py::type_error(label.text() + ": expected dtype float32 or float64, got " +
@@ -176,9 +182,9 @@ bool is_foreign(py::handle object) {
   return exchange_api_of(object) || attribute_of(object, "__dlpack__");
 }
 
-Reference numpy_array_over(py::handle object, const Label& label) {
+Reference numpy_array_over(py::handle object, const Label& label, bool any_floating) {
   const dlpack::ExchangeApi* api = exchange_api_of(object);
-  return api ? by_exchange_api(object, *api, label) : by_dlpack_method(object, label);
+  return api ? by_exchange_api(object, *api, label, any_floating) : by_dlpack_method(object, label);
 }
 
 StandIn::StandIn(DType dtype, Shape shape)

@@ -20,8 +20,9 @@ const dlpack::ExchangeApi* exchange_api_of(py::handle object);
 const dlpack::ExchangeApi* known_exchange_api_of(py::handle object);
 
 // A NumPy array over its memory, which it keeps alive. Throws TypeError where there can be none, as
-// for one on a GPU. May run Python code.
-Reference numpy_array_over(py::handle object, const Label& label);
+// for one on a GPU. Of dtypes float32 and float64; or of any floating one, bfloat16 then as the
+// uint16 that it lies in. May run Python code.
+Reference numpy_array_over(py::handle object, const Label& label, bool any_floating = false);
 
 // A NumPy array that stands for a foreign one, wherever that lies from one look to the next: to
 // make a new one each time takes longer than a small step. Nobody else may see it.

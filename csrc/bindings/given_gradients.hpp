@@ -5,6 +5,7 @@
 
 #include "bindings/foreign.hpp"
 #include "bindings/parameters.hpp"
+#include "bindings/writable_memory.hpp"
 
 namespace fusedopt {
 
@@ -12,11 +13,20 @@ struct GivenGradients {
   Reference given;  // a list or tuple with one for each parameter: the caller's, or one of ours
   PyObject* const* items = nullptr;  // borrowed: its items, or NumPy arrays in their place
   Reference made;                    // a list of those that were made for this step, or null
+  Reference cast;                    // of what some of them are casts of: gradients, or null
 };
 
-// Puts NumPy arrays in the place of other libraries'.
+// Fills gradients that were cast with zeros, which `items` doesn't have.
+void zero_cast(const GivenGradients& gradients);
+// Throws unless that can be done without touching what a step writes.
+void require_writeable_cast(const GivenGradients& gradients, const WritableMemory& writable);
+
+// Puts NumPy arrays in the place of other libraries', and of those of another floating dtype, if
+// they are to be cast.
 class Translator {
  public:
+  explicit Translator(bool casts) : casts_(casts) {}
+
   // Whether there are any. May run Python code; `given` is ours then.
   bool translate(GivenGradients& gradients, const Parameters& parameters);
 
@@ -28,7 +38,7 @@ class Translator {
   // Does so where there were some the last time. Else somebody who finds that gradients aren't what
   // they were may ask:
   void expect(GivenGradients& gradients, const Parameters& parameters) {
-    if (expects_ && !stand_in_for_all(gradients, parameters.count())) {
+    if (expects_ && !stand_in_for_all(gradients, parameters)) {
       expects_ = translate(gradients, parameters);
     }
   }
@@ -39,20 +49,24 @@ class Translator {
 
   // Puts a NumPy array in the place of one gradient, where it isn't one. False where that takes a
   // look at all. Runs no Python code.
-  bool stand_in_for(PyObject*& item, std::size_t i, std::size_t count) {
+  bool stand_in_for(PyObject*& item, std::size_t i, const Parameters& parameters) {
     const dlpack::ExchangeApi* api = known_exchange_api_of(item);
-    if (!api) return PyArray_Check(item);
-    if (stand_ins_.size() != count || !stand_ins_[i] || !stand_ins_[i].follow(item, *api))
+    if (!api) return PyArray_Check(item) && !is_to_be_cast(item, parameters[i].dtype);
+    if (stand_ins_.size() != parameters.count() || !stand_ins_[i] ||
+        !stand_ins_[i].follow(item, *api)) {
       return false;
+    }
     item = stand_ins_[i].array().ptr();
     return true;
   }
 
  private:
-  bool stand_in_for_all(GivenGradients& gradients, std::size_t count);
+  bool is_to_be_cast(py::handle array, DType dtype) const;
+  bool stand_in_for_all(GivenGradients& gradients, const Parameters& parameters);
 
   std::vector<StandIn> stand_ins_;  // of gradients, by parameter
   std::vector<PyObject*> in_numpy_;
+  bool casts_;
   bool expects_ = false;
 };
 

@@ -144,6 +144,7 @@ void Stepper::zero_grad() {
   translator_.translate(given, parameters_);
   PyObject* const* const grads = given.items;
   require_writeable(grads);
+  require_writeable_cast(given, writable_);
   Plan work;
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     if (grads[i] == Py_None) continue;
@@ -151,6 +152,7 @@ void Stepper::zero_grad() {
     work.add(groups_.front().rule.rule().kernel(p.dtype), 0, p.size).streams[1] = data_of(grads[i]);
   }
   run_for(work.elements(), [&work] { work.zero_gradients(); });
+  zero_cast(given);
 }
 
 void Stepper::require_writeable(PyObject* const* grads) const {

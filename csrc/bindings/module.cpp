@@ -55,18 +55,20 @@ struct Block {
   void let_go_of_objects() { stepper = py::none(); }
 };
 
-// Stepper(allocate=None). All of it happens here, and __init__ does nothing: what __new__ alone
-// gives is a whole one, too, and none is made twice.
+// Stepper(allocate=None, cast_grads=False). All of it happens here, and __init__ does nothing: what
+// __new__ alone gives is a whole one, too, and none is made twice.
 PyObject* new_stepper(PyTypeObject*, PyObject* arguments, PyObject* keywords) {
-  static const char* const names[] = {"allocate", nullptr};
+  static const char* const names[] = {"allocate", "cast_grads", nullptr};
   PyObject* allocate = Py_None;
-  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|O:Stepper",
+  PyObject* casts = Py_False;
+  if (!PyArg_ParseTupleAndKeywords(arguments, keywords, "|OO!:Stepper",
                                    const_cast<char**>(names),  // NOLINT: as C has it
-                                   &allocate)) {
+                                   &allocate, &PyBool_Type, &casts)) {
     return nullptr;
   }
   try {
-    return py::cast(std::make_unique<Stepper>(py::reinterpret_borrow<py::object>(allocate)))
+    return py::cast(std::make_unique<Stepper>(py::reinterpret_borrow<py::object>(allocate),
+                                              casts == Py_True))
         .release()
         .ptr();
   } catch (const std::bad_alloc&) {

@@ -85,7 +85,7 @@ bool Stepper::gather_chosen() {
   for (Chosen& chosen : chosen_) {
     const std::size_t i = chosen.parameter;
     if (!parameters_.follow_known(i) || !parameters_.is_unchanged(i, true)) return false;
-    if (!translator_.stand_in_for(chosen.grad, i, parameters_.count())) return false;
+    if (!translator_.stand_in_for(chosen.grad, i, parameters_)) return false;
     const Parameter& p = parameters_[i];
     if (!is_usable(chosen.grad, p.dtype, p.shape, Access::read) ||
         writable_.find_overlap(p, parameters_.bindings()[i], data_of(chosen.grad))) {

@@ -43,6 +43,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
     PyObject* const* const items = given.items;
     if (options.zero_grads) {
       require_writeable(items);
+      require_writeable_cast(given, writable_);
       require_apart(items);
     }
     if (options.scans()) scan = scan_of(items, items);
@@ -85,6 +86,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
       plan_.run(&Kernel::update, gradients);
     }
   });
+  if (options.zero_grads && (moves || options.on_nonfinite == OnNonfinite::skip)) zero_cast(given);
   if (moves) {
     count_step(items, repeats);
     ++completed_steps_;

@@ -32,7 +32,8 @@ using Updates = std::vector<std::pair<py::object, py::object>>;
 
 class Stepper {
  public:
-  explicit Stepper(py::object allocate) : memory_(std::move(allocate)) {}
+  // allocate: see StateMemory; casts: gradients of other floating dtypes.
+  Stepper(py::object allocate, bool casts) : memory_(std::move(allocate)), translator_(casts) {}
 
   // Parameters with a rule and hyperparameters of their own. names: a tuple of str, or None where
   // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else

@@ -25,7 +25,11 @@ class Block:
 
 @final
 class Stepper:
-    def __init__(self, allocate: Callable[[int], npt.NDArray[np.uint8]] | None = None) -> None: ...
+    def __init__(
+        self,
+        allocate: Callable[[int], npt.NDArray[np.uint8]] | None = None,
+        cast_grads: bool = False,
+    ) -> None: ...
     def add_group(
         self,
         params: list[AnyArray],

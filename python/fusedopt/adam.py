@@ -80,6 +80,9 @@ class Adam(Optimizer):
         one that is larger than memory. They are the state's place, not a way to keep it: they go
         with the optimizer, and where the system allows that have no names in the folder. Parameters
         and gradients may be `np.memmap` arrays anyway.
+    cast_grads : bool, default False
+        Cast gradients of other floating dtypes, as float16, to that of their parameter, by a copy
+        of each; otherwise they are an error.
 
     Raises
     ------
@@ -147,6 +150,7 @@ class Adam(Optimizer):
         grads: Grads | None = None,
         ema_decay: Number | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        cast_grads: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -164,6 +168,7 @@ class Adam(Optimizer):
             grads=grads,
             ema_decay=ema_decay,
             state_dir=state_dir,
+            cast_grads=cast_grads,
         )
 
     @staticmethod
@@ -241,6 +246,9 @@ class AdamW(Adam):
         one that is larger than memory. They are the state's place, not a way to keep it: they go
         with the optimizer, and where the system allows that have no names in the folder. Parameters
         and gradients may be `np.memmap` arrays anyway.
+    cast_grads : bool, default False
+        Cast gradients of other floating dtypes, as float16, to that of their parameter, by a copy
+        of each; otherwise they are an error.
 
     Raises
     ------
@@ -293,6 +301,7 @@ class AdamW(Adam):
         grads: Grads | None = None,
         ema_decay: Number | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        cast_grads: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -310,4 +319,5 @@ class AdamW(Adam):
             grads=grads,
             ema_decay=ema_decay,
             state_dir=state_dir,
+            cast_grads=cast_grads,
         )

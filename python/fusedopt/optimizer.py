@@ -67,9 +67,11 @@ class Optimizer:
         grads: Grads | None = None,
         ema_decay: Number | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        cast_grads: bool = False,
         **defaults: Any,
     ) -> None:
-        self._begin({**defaults, "ema_decay": ema_decay}, state_dir)
+        casts = flag("cast_grads", cast_grads)
+        self._begin({**defaults, "ema_decay": ema_decay}, state_dir, casts)
         specs = read_groups(params)
         with self._engine.held(f"{type(self).__name__}()"):
             for spec in specs:
@@ -77,7 +79,13 @@ class Optimizer:
             if grads is not None:
                 self._engine.bind(grads)
 
-    def _begin(self, defaults: dict[str, Any], state_dir: str | os.PathLike[str] | None) -> None:
+    def _begin(
+        self,
+        defaults: dict[str, Any],
+        state_dir: str | os.PathLike[str] | None,
+        cast_grads: bool,
+    ) -> None:
+        self._cast_grads = cast_grads
         self._state_files = None if state_dir is None else StateFiles(state_dir)
         self._defaults = defaults
         self._groups: list[ParamGroup] = []
@@ -151,7 +159,7 @@ class Optimizer:
         return f"params[{repr(self._names[index]) if self._names else index}]"
 
     def _make_engine(self) -> Engine:
-        return _core.Stepper(self._state_files)
+        return _core.Stepper(self._state_files, self._cast_grads)
 
     def _configure(self) -> None:
         """Tell the engine what hyperparameters mean that have changed since the last step."""
@@ -233,7 +241,7 @@ class Optimizer:
 
     #: What the constructor makes anew in a copy; a subclass's other attributes are copied.
     _own_attributes: ClassVar[tuple[str, ...]] = (
-        *("_defaults", "_groups", "_names", "_engine", "_states", "_state_files"),
+        *("_defaults", "_groups", "_names", "_engine", "_states", "_state_files", "_cast_grads"),
     )
 
     def __copy__(self) -> NoReturn:

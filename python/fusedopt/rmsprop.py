@@ -82,6 +82,9 @@ class RMSprop(Optimizer):
         one that is larger than memory. They are the state's place, not a way to keep it: they go
         with the optimizer, and where the system allows that have no names in the folder. Parameters
         and gradients may be `np.memmap` arrays anyway.
+    cast_grads : bool, default False
+        Cast gradients of other floating dtypes, as float16, to that of their parameter, by a copy
+        of each; otherwise they are an error.
 
     Raises
     ------
@@ -156,6 +159,7 @@ class RMSprop(Optimizer):
         grads: Grads | None = None,
         ema_decay: Number | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        cast_grads: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -173,6 +177,7 @@ class RMSprop(Optimizer):
             grads=grads,
             ema_decay=ema_decay,
             state_dir=state_dir,
+            cast_grads=cast_grads,
         )
 
     @staticmethod

@@ -77,6 +77,9 @@ class SGD(Optimizer):
         one that is larger than memory. They are the state's place, not a way to keep it: they go
         with the optimizer, and where the system allows that have no names in the folder. Parameters
         and gradients may be `np.memmap` arrays anyway.
+    cast_grads : bool, default False
+        Cast gradients of other floating dtypes, as float16, to that of their parameter, by a copy
+        of each; otherwise they are an error.
 
     Raises
     ------
@@ -148,6 +151,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
         grads: Grads | None = None,
         ema_decay: Number | None = None,
         state_dir: str | os.PathLike[str] | None = None,
+        cast_grads: bool = False,
     ) -> None:
         super().__init__(
             params,
@@ -163,6 +167,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
             grads=grads,
             ema_decay=ema_decay,
             state_dir=state_dir,
+            cast_grads=cast_grads,
         )
 
     @staticmethod

@@ -141,7 +141,8 @@ class StepRules(Base):
         rng = np.random.default_rng(seed)
         pair = self.pair
         pair.draw_gradients(rng)
-        frozen = [g for g in pair.bound if g is not None]
+        # Not over a pickle's bytes, as after a copy: what is frozen there can't be thawed.
+        frozen = [g for g in pair.bound if g is not None and g.flags.owndata]
         if frozen and rng.random() < 0.3:
             g = frozen[rng.integers(len(frozen))]
             g.flags.writeable = False

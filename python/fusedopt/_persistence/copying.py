@@ -33,6 +33,7 @@ def to_parts(opt: Persisted) -> dict[str, Any]:
         "states": [arrays for _, arrays in states],
         "steps": [step for step, _ in states],
         "completed_steps": opt.completed_steps,
+        "cast_grads": opt._cast_grads,
         "attributes": _attributes_of_subclasses(opt),
     }
 
@@ -62,7 +63,7 @@ def rebuild(opt: Persisted, parts: dict[str, Any]) -> None:
     Schedules aren't asked here: one may be a part of something that is still being made. Nor are
     hyperparameters looked at, which may not fit each other just now: the next step does both.
     """
-    opt._begin(parts["defaults"], parts["state_dir"])
+    opt._begin(parts["defaults"], parts["state_dir"], parts["cast_grads"])
     name = type(opt)._rules[0]
     any_rule: GroupRule = (name, dict.fromkeys(_core.rules()[name][0], 0.0), None)
     for group in parts["groups"]:

@@ -26,6 +26,7 @@ class Persisted(Protocol):
     _states: States
     _defaults: dict[str, Any]
     _state_files: StateFiles | None
+    _cast_grads: bool
 
     @property
     def completed_steps(self) -> int:
@@ -44,7 +45,12 @@ class Persisted(Protocol):
         """Return the rule of a group, without asking a schedule."""
         ...
 
-    def _begin(self, defaults: dict[str, Any], state_dir: str | os.PathLike[str] | None) -> None:
+    def _begin(
+        self,
+        defaults: dict[str, Any],
+        state_dir: str | os.PathLike[str] | None,
+        cast_grads: bool,
+    ) -> None:
         """Be an optimizer without parameters."""
 
     def _add(self, spec: GroupSpec, label: str, *, rule: GroupRule) -> None:

@@ -184,14 +184,14 @@ class NumPyEngine:
                 g[...] = 0
 
     def step(self, grads: Grads | None) -> None:
-        self._update_all(self._in_order(grads))
+        self._update_all(self._cast(self._in_order(grads)))
 
     def step_some(self, grads: list[tuple[int, AnyArray | None]], completes: bool) -> None:
         before = self.completed_steps
         given: list[AnyArray | None] = [None] * len(self._params)
         for i, g in grads:
             given[i] = g
-        self._update_all(self._as_given(given))
+        self._update_all(self._cast(self._as_given(given)))
         if not completes:
             self.completed_steps = before
 
@@ -207,7 +207,8 @@ class NumPyEngine:
         zero_grads: bool,
         stats: bool,
     ) -> tuple[float | None, bool, Stats | None]:
-        in_order = self._in_order(grads)
+        originals = self._in_order(grads)
+        in_order = self._cast(originals)
         given = [g for g in in_order if g is not None]
         moved = [p for p, g in zip(self._params, in_order, strict=True) if g is not None]
         before = [p.copy() for p in moved]
@@ -225,19 +226,20 @@ class NumPyEngine:
         if max_array_norm is not None:
             norms_of_each = [0.0 if g is None else _norm([g]) / loss_scale for g in in_order]
             scales = [
-                (max_array_norm / own if own > max_array_norm else 1.0) / loss_scale
-                for own in norms_of_each
+                (max_array_norm / norm_of_it if norm_of_it > max_array_norm else 1.0) / loss_scale
+                for norm_of_it in norms_of_each
             ]
         if not skipped:
             self._update_all(
                 [
-                    None if g is None else _scaled(g, own, clip_value)
-                    for g, own in zip(in_order, scales, strict=True)
+                    None if g is None else _scaled(g, its_scale, clip_value)
+                    for g, its_scale in zip(in_order, scales, strict=True)
                 ]
             )
         if zero_grads:
-            for g in given:
-                g[...] = 0
+            for original in originals:
+                if original is not None:
+                    original[...] = 0
         if not stats:
             return norm, skipped, None
         groups = [k for k, g in zip(self._groups, in_order, strict=True) if g is not None]
@@ -266,14 +268,24 @@ class NumPyEngine:
         """Return gradients as NumPy arrays that fit the parameters."""
         self.require_home("step()")
         in_order = [None if g is None else _in_numpy(g) for g in items]
+        casts = self._optimizer._cast_grads
         if len(items) != len(self._params):
             raise ValueError(f"grads: expected {len(self._params)}, got {len(items)}")
         for i, (p, g) in enumerate(zip(self._params, in_order, strict=True)):
-            if g is not None and (g.shape, g.dtype) != (p.shape, p.dtype):
+            fits = g is None or g.dtype == p.dtype or (casts and g.dtype.kind == "f")
+            if g is not None and not (fits and g.shape == p.shape):
                 raise ValueError(
                     f"grads[{i}]: expected {p.dtype} {p.shape}, got {g.dtype} {g.shape}"
                 )
         return in_order
+
+    def _cast(self, grads: list[Array | None]) -> list[Array | None]:
+        """Return gradients in their parameters' dtypes."""
+        with np.errstate(all="ignore"):
+            return [
+                None if g is None else g.astype(p.dtype, copy=False)
+                for p, g in zip(self._params, grads, strict=True)
+            ]
 
     def _update_all(self, grads: list[Array | None]) -> None:
         hyper = [self.present[group] for group in self._optimizer.param_groups]
