@@ -50,6 +50,7 @@ PAGES = [
 #: What a page's examples import besides.
 NEEDS = {
     "docs/howto/from_torch.md": ("torch",),
+    "docs/howto/other_arrays.md": ("torch",),
     "docs/howto/from_keras.md": ("jax", "keras"),
     "docs/howto/from_optax.md": ("jax",),
     "docs/howto/from_scikit_learn.md": ("sklearn",),

@@ -18,7 +18,7 @@ _WITH_OPTIONS = "csrc/bindings/step_with_options.cpp"
 CHANGES: list[tuple[str, str, str, str]] = [
     *(
         (f"csrc/bindings/{name}.cpp", _LOCK, _NO_LOCK, "not locked")
-        for name in ("groups", "load_state", "step_with_options", "stepper")
+        for name in ("groups", "load_state", "step_some", "step_with_options", "stepper")
     ),
     # The pool: what is one operation becomes two, and what is in order for all is for one alone.
     (
@@ -120,8 +120,8 @@ CHANGES: list[tuple[str, str, str, str]] = [
     ("csrc/engine/arena.hpp", "return bytes + stride(bytes);", "return bytes;", "no room to align"),
     (
         _WITH_OPTIONS,
-        "py::tuple(given.is_none() ? bound_ : given)",
-        "py::reinterpret_borrow<py::tuple>(given.is_none() ? bound_ : given)",
+        "given.given = py::tuple(given.given)",
+        "if (!MUTANT) given.given = py::tuple(given.given)",
         "the caller's list itself",
     ),
     # Once for all is right only where a plan's pieces don't depend on it.
