@@ -156,7 +156,9 @@ def test_unknown_keys(name: str) -> None:
 
 def test_keys_are_neither_replaced_nor_removed() -> None:
     opt = fusedopt.Adam([np.ones(3)])
-    with pytest.raises(ValueError, match="^params: to replace an optimizer's parameters, use rebind"):
+    with pytest.raises(
+        ValueError, match="^params: to replace an optimizer's parameters, use rebind"
+    ):
         opt.param_groups[0]["params"] = []
     with pytest.raises(TypeError, match="^lr: entries of a parameter group can't be removed"):
         del opt.param_groups[0]["lr"]

@@ -169,6 +169,30 @@ def test_a_schedule_that_gives_something_else_stops_the_step(
     step_both(actual, expected, seed=9)
 
 
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_whole_number_that_no_float_can_be_is_refused(sign: int) -> None:
+    """Also where numbers below 0 go."""
+    given: list[Any] = [0.5]
+    opt = fusedopt.SGD([np.ones(3)], lr=0.1, momentum=0.5, dampening=lambda step: given[0])
+    opt.step([np.ones(3)])
+    for number in (10**400, 2**70 * 10**300):
+        given[0] = sign * number
+        with pytest.raises(ValueError, match="^dampening: expected a finite number"):
+            opt.step([np.ones(3)])
+    given[0] = -2
+    opt.step([np.ones(3)])
+    assert opt.completed_steps == 2
+
+
+def test_an_average_comes_and_goes_whatever_its_decay() -> None:
+    actual, expected = pair_of("SGD", ema_decay=None)
+    step_both(actual, expected)
+    for seed, decay in enumerate([0.0, None, 1.0, 0.5, None, 0.0, 0.25]):
+        for opt in (actual, expected):
+            opt.param_groups[0]["ema_decay"] = decay
+        step_both(actual, expected, seed=seed)
+
+
 def test_a_number_too_large_for_float32_is_refused_with_its_name() -> None:
     actual, expected = pair_of("Adam")
     step_both(actual, expected)

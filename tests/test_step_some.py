@@ -1,5 +1,6 @@
 """Contract: a step of some parameters is a step in which the others have no gradient."""
 
+import weakref
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +11,7 @@ import fusedopt
 from cases import copies, every_dtype, random_arrays
 from exchange import Foreign, Plain
 from fusedopt import reference
+from meanwhile import until_it_is_met
 
 SHAPES: list[Any] = [3, (2, 5), 0, (), 17, 260, 3]
 NAMES = [f"p{i}" for i in range(len(SHAPES))]
@@ -122,6 +124,40 @@ def test_arrays_of_other_libraries(kind: Any) -> None:
     assert moved.tolist() == [-1.75] * 2
 
 
+def test_a_whole_step_after_one_of_some_counts_each_for_itself() -> None:
+    """Though the last whole one was like the one before."""
+    params = random_arrays(0, np.float32, SHAPES)
+    ours, theirs = fusedopt.Adam(params, lr=0.1), reference.Adam(copies(params), lr=0.1)
+    for k in range(12):
+        grads = random_arrays(k, np.float32, SHAPES)
+        for opt in (ours, theirs):
+            if k % 4 == 3:
+                opt.step_some({1 + k // 4: grads[1 + k // 4]})
+            else:
+                opt.step(grads)
+        assert_same(ours, theirs)
+
+
+def test_a_frozen_parameter_is_refused() -> None:
+    p, q = np.ones(3), np.ones(3)
+    opt = fusedopt.SGD([p, q], lr=1.0)
+    opt.step([np.ones(3), np.ones(3)])
+    p.flags.writeable = False
+    for _ in range(2):
+        with pytest.raises(ValueError, match=r"^params\[0\]: expected a writeable array"):
+            opt.step_some({0: np.ones(3)})
+    opt.step_some({1: np.ones(3)})
+    assert p.tolist() == [0.0] * 3
+    assert q.tolist() == [-1.0] * 3
+
+
+def test_the_native_half_names_what_is_not_there() -> None:
+    opt = fusedopt.SGD([np.ones(3)])
+    for index in (1, 99):
+        with pytest.raises(IndexError, match=r"^step_some\(\): there is no such parameter"):
+            opt._engine.step_some([(index, np.ones(3))], True)
+
+
 def test_parameters_that_moved_are_followed() -> None:
     """One that lies elsewhere is found there, and gradients over it are refused."""
     p, q = np.ones(3), np.ones(4)
@@ -206,16 +242,33 @@ def test_it_is_refused_where_a_step_is() -> None:
             pytest.raises(RuntimeError, match=r"^step_some\(\): not inside swap_ema\(\)"),
         ):
             opt.step_some({0: np.ones(3)})
+        with (
+            opt.swap_ema(),
+            pytest.raises(RuntimeError, match=r"^step_some\(\): not inside swap_ema\(\)"),
+        ):
+            opt.step_some(MappingProxyType({0: np.ones(3)}))
     assert opt.completed_steps == 2
 
 
 def test_large_ones_keep_what_they_read() -> None:
     """The GIL is released: what was given may be gone before the step has ended."""
-    size = 50_000
+    size = 300_000
     p, q = np.zeros(size), Foreign(np.zeros(size))
     opt = fusedopt.SGD([p, q], lr=1.0)
     opt.step([np.ones(size), np.ones(size)])
-    opt.step_some({0: np.ones(size), 1: Foreign(np.ones(size))})
-    assert (p == -2).all()
-    assert (q.array == -2).all()
+    grads: dict[int, Any] = {}
+    met: list[tuple[bool, ...]] = []
+
+    def begin() -> None:
+        grads.update({0: np.ones(size), 1: Foreign(np.ones(size))})
+
+    def meet() -> None:
+        foreign, left = grads[1], weakref.ref(grads[0])
+        grads.clear()
+        met.append((left() is not None, bool(foreign.owned), bool(q.owned)))
+
+    steps = until_it_is_met(begin, lambda: opt.step_some(grads), meet)
+    assert met == [(True, True, True)]
+    assert (p == -1 - steps).all()
+    assert (q.array == -1 - steps).all()
     assert not q.owned

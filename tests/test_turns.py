@@ -202,6 +202,8 @@ VELOCITY = native_rule("momentum", 0.5, lr=1.0, momentum=0.5, velocity=1.0, zero
 WAITING: dict[str, Callable[[Any, Any], Any]] = {
     "step": lambda stepper, ahead: stepper.step(None),
     "step_with": lambda stepper, ahead: stepper.step_with(None, **NO_OPTIONS),
+    "step_some": lambda stepper, ahead: stepper.step_some([(0, np.ones(3))], True),
+    "rebind": lambda stepper, ahead: stepper.rebind([(0, np.zeros(3))], []),
     "traffic": lambda stepper, ahead: stepper.traffic(None),
     "add_group": lambda stepper, ahead: stepper.add_group([np.ones(2)], None, VELOCITY, [None]),
     "configure": lambda stepper, ahead: stepper.configure(0, VELOCITY),
@@ -241,6 +243,21 @@ def test_all_wait_for_the_thread_that_has_it(action: str) -> None:
     other.join(60)
     assert not other.is_alive()
     assert errors == []
+
+
+def test_a_step_of_some_waits_for_the_thread_that_has_it() -> None:
+    """Where it goes straight to the native half, too."""
+    p = np.zeros(3)
+    opt = fusedopt.SGD([p], lr=1.0)
+    opt.step([np.ones(3)])
+    other = threading.Thread(target=opt.step_some, args=[{0: np.ones(3)}])
+    with opt._engine.held(None):
+        other.start()
+        other.join(0.1)
+        assert other.is_alive()
+        assert p.tolist() == [-1.0] * 3
+    other.join()
+    assert p.tolist() == [-2.0] * 3
 
 
 def test_a_hyperparameter_that_is_assigned_while_a_step_waits() -> None:

@@ -20,11 +20,6 @@ py::handle part_of(py::handle value, std::optional<std::size_t> part) {
   return PyTuple_GET_ITEM(value.ptr(), static_cast<py::ssize_t>(*part));
 }
 
-bool holds_schedule(py::handle value) {
-  return is_schedule(value) ||
-         (is_pair(value) && (is_schedule(part_of(value, 0)) || is_schedule(part_of(value, 1))));
-}
-
 }  // namespace
 
 void LiveRule::configure(const GroupRule& rule, const std::optional<py::tuple>& made_of,
@@ -63,7 +58,8 @@ void LiveRule::find_numbers(std::size_t item, bool in_float32) {
   }
   if (readable) return;
   numbers_.resize(before);
-  asks_python_ |= holds_schedule(value);
+  // It may be a schedule, or a pair that holds one.
+  asks_python_ |= is_schedule(value) || PyTuple_Check(value.ptr());
 }
 
 std::optional<std::size_t> LiveRule::place_of(const std::string& name) const {

@@ -58,7 +58,6 @@ class LiveRule {
   // Brings numbers up to date for the step after so many. False where that takes Python. Calls
   // schedules, which may throw.
   bool read(std::int64_t completed_steps) { return is_current() || read_changed(completed_steps); }
-  bool has_schedules() const { return schedules_ > 0; }
 
   void visit(Visitor& visitor) const;
 

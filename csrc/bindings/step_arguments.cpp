@@ -7,7 +7,7 @@ namespace fusedopt {
 namespace {
 
 // Interned, as the names in a call are: names that are equal are then one object.
-struct Names {
+struct OptionNames {
   PyObject* const grads = PyUnicode_InternFromString("grads");
   PyObject* const loss_scale = PyUnicode_InternFromString("loss_scale");
   PyObject* const max_norm = PyUnicode_InternFromString("max_norm");
@@ -49,7 +49,7 @@ bool read_action(PyObject* value, OnNonfinite& action, bool& has_options) {
   return true;
 }
 
-bool read_option(StepArguments& read, const Names& names, PyObject* name, PyObject* value) {
+bool read_option(StepArguments& read, const OptionNames& names, PyObject* name, PyObject* value) {
   constexpr double finite = std::numeric_limits<double>::max();
   StepOptions& options = read.options;
   bool& any = read.has_options;
@@ -67,7 +67,7 @@ bool read_option(StepArguments& read, const Names& names, PyObject* name, PyObje
 
 std::optional<StepArguments> read_keywords(PyObject* grads, PyObject* const* values,
                                            PyObject* keywords) {
-  static const Names names;
+  static const OptionNames names;
   StepArguments read;
   if (grads) read.grads = grads;
   for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(keywords); ++k) {

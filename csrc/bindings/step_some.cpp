@@ -43,10 +43,7 @@ bool Stepper::step_some_if_readable(py::handle grads, bool completes) {
     }
   }
   // From here on nothing can fail.
-  for (const Chosen& chosen : chosen_) {
-    ++steps_[chosen.parameter];
-    parameters_[chosen.parameter].fresh = false;
-  }
+  for (const Chosen& chosen : chosen_) ++steps_[chosen.parameter];
   if (completes) ++completed_steps_;
   plan_is_regular_ = false;  // parameters are no longer at the same step
   some_.fold();

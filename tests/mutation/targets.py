@@ -39,35 +39,35 @@ csrc/bindings/functional.*           functional native_half threads reading_grad
 csrc/bindings/gil.hpp                reading_gradients functional threads exit
 csrc/bindings/given_gradients.*      foreign_arrays cast_grads step_some reading_gradients
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
-csrc/bindings/groups.*               groups foreign_arrays bad_input native_half ema schedules turns threads
-csrc/bindings/live_rule.*            live_numbers hyperparameters schedules
+csrc/bindings/groups.*               foreign_arrays groups bad_input native_half ema TURNS schedules
+csrc/bindings/live_rule.*            LIVE
 csrc/bindings/load_state.*           adopted_state native_half SAVED memmap ema turns threads
 csrc/bindings/module.cpp              config layers openmp threads subnormals NATIVE MODULE
 csrc/bindings/native_type.hpp        native_types
-csrc/bindings/parameters.*           foreign_arrays CHECKS flat_views stats ema neighbours native_half pipeline
+csrc/bindings/parameters.*           FOREIGN CHECKS flat_views stats ema neighbours pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
 csrc/bindings/states.*               LIES subnormals groups pipeline flat_views SAVED equality
 csrc/bindings/step_arguments.*       step_method step_some pipeline
-csrc/bindings/step_method.cpp        step_method step_some reading_gradients bad_input STEP turns threads
+csrc/bindings/step_method.cpp        step_method step_some reading_gradients bad_input STEP TURNS
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
-csrc/bindings/step_some.cpp          step_some foreign_arrays while_a_step_runs
+csrc/bindings/step_some.cpp          FOREIGN while_a_step_runs TURNS
 csrc/bindings/step_with_options.cpp  stats subnormals bad_input MORE equality
 csrc/bindings/stepper.hpp            hyperparameters unloadable state_dict LIES stats MORE
-csrc/bindings/stepper.*              step_some foreign_arrays CHECKS overlap flat_views reading_gradients LIES stats MORE
+csrc/bindings/stepper.*              FOREIGN CHECKS overlap flat_views LIES stats MORE
 csrc/bindings/writable_memory.*      adopted_state overlap owners CHECKS state_dict memmap pipeline
-python/fusedopt/_hyperparameters.py  live_numbers hyperparameters choices forms schedules ema pipeline
+python/fusedopt/_hyperparameters.py  LIVE choices forms ema pipeline
 python/fusedopt/_param_group.py      live_numbers groups VALUES copies turns
 python/fusedopt/_params.py           state_dict_values groups bad_input
-python/fusedopt/_persistence/state_dict.py  adopted_state state_dict_values state_dict headers files ema schedules
+python/fusedopt/_persistence/state_dict.py  adopted_state state_dict_values state_dict files ema
 python/fusedopt/_persistence/files.py       FILES
 python/fusedopt/_persistence/replacing.py   FILES
 python/fusedopt/_persistence/safetensors.py FILES
 python/fusedopt/_persistence/saved.py       FILES
 python/fusedopt/_persistence/saving.py      FILES ema
 python/fusedopt/_step_options.py     pipeline stats choices
-python/fusedopt/optimizer.py         step_some foreign_arrays live_numbers hyperparameters groups stats choices MORE ema SAVED
+python/fusedopt/optimizer.py         FOREIGN LIVE groups stats choices MORE ema SAVED
 python/fusedopt/schedules.py         schedule_values schedules
 python/fusedopt/loss_scaler.py       loss_scaler
 python/fusedopt/adam.py              VALUES equality choices
@@ -91,6 +91,9 @@ _SETS = {
     "NATIVE": ["native_types", "native_half"],
     "LIES": ["neighbours", "native_types", "native_half", "state", "forms", "ema"],
     "STEP": ["pipeline", "native_types", "native_half", "equality"],
+    "FOREIGN": ["step_some", "foreign_arrays", "reading_gradients"],
+    "LIVE": ["live_numbers", "hyperparameters", "schedules"],
+    "TURNS": ["turns", "threads"],
     "SAVED": ["state_dict", "files", "copies"],
     "MORE": ["while_a_step_runs", "pipeline", "schedules", "memmap", "turns", "threads"],
     "MODULE": ["turns", "functional", "state_dict", "unloadable"],
