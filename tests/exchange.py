@@ -69,7 +69,7 @@ class Foreign:
         self.device_type = device
         self.flags = flags
         self.offset = offset
-        self.null = False
+        self.null = self.says_strides = False
         self.fails = False
         self.looks = 0
         self.owned: dict[int, Any] = {}
@@ -99,7 +99,7 @@ class Foreign:
         out.ndim = a.ndim
         out.code, out.bits, out.lanes = CODES[a.dtype.kind], 8 * a.itemsize, 1
         out.shape = ctypes.cast(shape, ctypes.POINTER(ctypes.c_int64))
-        contiguous = a.flags.c_contiguous and a.ndim > 1  # either way of saying so
+        contiguous = a.flags.c_contiguous and a.ndim > 1 and not self.says_strides
         out.strides = None if contiguous else ctypes.cast(strides, ctypes.POINTER(ctypes.c_int64))
         return shape, strides, a
 
@@ -124,11 +124,11 @@ def _own(foreign: Foreign, out: Any) -> int:
     return 0
 
 
-def capsule_of(api: Api) -> Any:
+def capsule_of(api: Api, name: bytes = b"dlpack_exchange_api") -> Any:
     new = ctypes.pythonapi.PyCapsule_New
     new.restype = ctypes.py_object
     new.argtypes = [ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p]
-    return new(ctypes.addressof(api), b"dlpack_exchange_api", None)
+    return new(ctypes.addressof(api), name, None)
 
 
 API = Api(major=1, minor=3, own=Own(_own), look=Look(_look))

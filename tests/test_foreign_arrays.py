@@ -4,6 +4,7 @@ Those here are NumPy's behind DLPack's functions (tests/exchange.py); torch's ow
 """
 
 import copy
+import ctypes
 import gc
 import pickle
 from collections.abc import Callable
@@ -162,6 +163,83 @@ def test_read_only_arrays_are_gradients_but_no_parameters() -> None:
     p = np.zeros(3)
     fusedopt.SGD([p], lr=1.0).step([frozen])
     assert p.tolist() == [-1.0] * 3
+
+
+class Faulty(Plain):
+    """One that goes wrong in a way of its own."""
+
+    def __init__(self, fault: str) -> None:
+        super().__init__(np.ones(3))
+        self.fault = fault
+        self.device = "gpu:0"
+
+    def __getattribute__(self, name: str) -> Any:
+        if name == "__dlpack__" and object.__getattribute__(self, "fault") == "attribute":
+            raise KeyError("attribute")
+        return object.__getattribute__(self, name)
+
+    def __dlpack__(self, **options: Any) -> Any:
+        if self.fault == "method":
+            raise BufferError("not now\nand more of it")
+        return super().__dlpack__(**options)
+
+    def __dlpack_device__(self) -> Any:
+        if self.fault == "device":
+            raise RuntimeError("no device")
+        return (GPU, 0) if self.fault == "gpu" else super().__dlpack_device__()
+
+
+@pytest.mark.parametrize(
+    ("fault", "error", "text"),
+    [
+        ("gpu", TypeError, r"^{}: .*main memory, got Faulty on another device, gpu:0$"),
+        ("method", TypeError, r"^{}: .*main memory, got Faulty, which can't be read: not now$"),
+        ("device", TypeError, r"^{}: .*main memory, got Faulty: no device$"),
+        ("attribute", KeyError, "attribute"),
+    ],
+)
+def test_what_goes_wrong_in_their_methods_is_said(
+    fault: str, error: type[Exception], text: str
+) -> None:
+    opt = fusedopt.SGD([np.ones(3)])
+    for _ in range(2):
+        with pytest.raises(error, match=text.format(r"grads\[0\]")):
+            opt.step([Faulty(fault)])
+        with pytest.raises(error, match=text.format(r"params\[0\]")):
+            fusedopt.SGD([Faulty(fault)])
+    assert opt.completed_steps == 0
+
+
+def test_something_else_in_the_place_of_an_exchange_api() -> None:
+    """It is as if there were none."""
+    for other in (None, 1, ctypes.pythonapi, capsule_of(API, b"another")):
+
+        class Odd(Plain):
+            __dlpack_c_exchange_api__ = other
+
+        p, g = np.zeros(3), Odd(np.ones(3))
+        fusedopt.SGD([p], lr=1.0).step([g])
+        assert p.tolist() == [-1.0] * 3
+        assert g.asked == 1
+
+
+def test_strides_that_are_said_are_read() -> None:
+    """A transposed array isn't C-contiguous, and one that is may say so."""
+    p, g = Foreign(np.zeros((3, 4))), Foreign(np.ones((3, 4)))
+    p.says_strides = g.says_strides = True
+    opt = fusedopt.SGD([p], lr=1.0)
+    owned: list[int] = []
+    for _ in range(3):
+        opt.step([g])
+        owned.append(len(p.owned) + len(g.owned))
+    assert owned == [0, 0, 0]  # stood in for, not looked at in full
+    assert (p.array == -3).all()
+    g.array = np.ones((4, 3)).T
+    with pytest.raises(ValueError, match=r"^grads\[0\]: expected a C-contiguous"):
+        opt.step([g])
+    g.array = np.ones((3, 4, 1))[:, :, 0]
+    opt.step([g])
+    assert (p.array == -4).all()
 
 
 def test_one_array_is_no_list_of_arrays() -> None:
@@ -485,6 +563,7 @@ def test_torch_tensors_are_read_where_they_lie() -> None:
         "overlaps": params[0],
     }
     for text, grad in bad.items():
-        with pytest.raises((TypeError, ValueError), match=rf"^grads\[0\].*({text})"):
+        with pytest.raises((TypeError, ValueError), match=rf"^grads\[0\].*({text})") as caught:
             ours.step([grad, None])
+        assert "\n" not in str(caught.value)
     assert ours.completed_steps == 6
