@@ -96,6 +96,23 @@ def test_bfloat16_of_torch() -> None:
         np.testing.assert_array_equal(p, q)
 
 
+def test_bfloat16_without_dimensions_and_what_only_looks_like_it() -> None:
+    torch = pytest.importorskip("torch", reason="torch is not installed (extra: peers)")
+    p = torch.zeros(())
+    opt = fusedopt.SGD([p], lr=1.0, cast_grads=True)
+    for _ in range(3):
+        opt.step([torch.tensor(2.0, dtype=torch.bfloat16)])
+    opt.step_some({0: torch.tensor(2.0, dtype=torch.bfloat16)})
+    assert p.item() == -8.0
+    words = np.array([1, 0x3F80], np.uint16)
+    q = np.zeros(2, np.float32)
+    opt = fusedopt.SGD([q], lr=1.0, cast_grads=True)
+    for bad in (Plain(words), Foreign(words), torch.from_numpy(words), words):
+        with pytest.raises(TypeError, match=r"^grads\[0\]: expected dtype float32"):
+            opt.step([bad])
+    assert not q.any()
+
+
 def test_what_is_cast_may_lie_anyhow_but_not_be_anything() -> None:
     p = np.zeros(3, np.float32)
     opt = fusedopt.SGD([p], lr=1.0, cast_grads=True)

@@ -193,6 +193,29 @@ def test_an_average_comes_and_goes_whatever_its_decay() -> None:
         step_both(actual, expected, seed=seed)
 
 
+def test_an_average_that_a_schedule_begins() -> None:
+    for decay in (0.0, 0.5, 1.0):
+        actual, expected = pair_of("SGD", ema_decay=lambda step, d=decay: None if step < 2 else d)
+        for seed in range(4):
+            step_both(actual, expected, seed=seed)
+        assert len(actual.ema) == len(SHAPES)
+
+
+def test_a_number_that_a_rule_makes_of_another_is_made_again() -> None:
+    class Half(fusedopt.SGD):
+        @staticmethod
+        def _rule(group: Any, scheduled: frozenset[str] = frozenset()) -> Any:
+            name, numbers = fusedopt.SGD._rule(group, scheduled)
+            return name, {**numbers, "lr": numbers["lr"] / 2}
+
+    p = np.zeros(1)
+    opt = Half([p], lr=1.0)
+    for lr in (1.0, 2.0, 4.0):
+        opt.param_groups[0]["lr"] = lr
+        opt.step([np.ones(1)])
+    assert p.tolist() == [-3.5]
+
+
 def test_a_number_too_large_for_float32_is_refused_with_its_name() -> None:
     actual, expected = pair_of("Adam")
     step_both(actual, expected)

@@ -252,7 +252,7 @@ def test_it_is_refused_where_a_step_is() -> None:
 
 def test_large_ones_keep_what_they_read() -> None:
     """The GIL is released: what was given may be gone before the step has ended."""
-    size = 300_000
+    size = 1_200_000
     p, q = np.zeros(size), Foreign(np.zeros(size))
     opt = fusedopt.SGD([p, q], lr=1.0)
     opt.step([np.ones(size), np.ones(size)])

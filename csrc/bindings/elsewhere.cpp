@@ -109,7 +109,11 @@ void Elsewhere::run(const Parameters& parameters, const Rules& rules) const {
     if (i < origins_.size()) piece.streams[3] = origins_[i];
   }
   work.fold();
-  run_for(work.elements(), [&] { work.run(&Kernel::update); });
+  if (parameters.have_foreign()) {
+    work.run(&Kernel::update);  // with the GIL: their memory stays where it is
+  } else {
+    run_for(work.elements(), [&] { work.run(&Kernel::update); });
+  }
 }
 
 }  // namespace fusedopt

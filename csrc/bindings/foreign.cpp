@@ -121,8 +121,8 @@ void delete_tensor(dlpack::ManagedTensor* tensor) {
 
 constexpr const char* owner_name = "fusedopt.foreign_memory";
 
-Reference by_exchange_api(py::handle object, const dlpack::ExchangeApi& api, const Label& label,
-                          bool any_floating) {
+FloatingArray by_exchange_api(py::handle object, const dlpack::ExchangeApi& api, const Label& label,
+                              bool any_floating) {
   dlpack::ManagedTensor* managed = nullptr;
   if (call_python([&] { return api.own(object.ptr(), &managed); }) != 0 || !managed) {
     throw_unreadable(object, label, PyErr_Occurred() ? reason_of(py::error_already_set()) : "");
@@ -150,7 +150,8 @@ Reference by_exchange_api(py::handle object, const dlpack::ExchangeApi& api, con
     strides.push_back(tensor.strides[k] * bytes);
   }
   char* const begin = tensor.data ? begin_of(tensor) : nowhere();
-  return array_at(begin, type, shape, flags, owner, strides.empty() ? nullptr : strides.data());
+  return {array_at(begin, type, shape, flags, owner, strides.empty() ? nullptr : strides.data()),
+          type == NPY_UINT16};
 }
 
 }  // namespace
@@ -182,9 +183,15 @@ bool is_foreign(py::handle object) {
   return exchange_api_of(object) || attribute_of(object, "__dlpack__");
 }
 
-Reference numpy_array_over(py::handle object, const Label& label, bool any_floating) {
+Reference numpy_array_over(py::handle object, const Label& label) {
   const dlpack::ExchangeApi* api = exchange_api_of(object);
-  return api ? by_exchange_api(object, *api, label, any_floating) : by_dlpack_method(object, label);
+  return api ? by_exchange_api(object, *api, label, false).array : by_dlpack_method(object, label);
+}
+
+FloatingArray floating_array_over(py::handle object, const Label& label) {
+  const dlpack::ExchangeApi* api = exchange_api_of(object);
+  if (api) return by_exchange_api(object, *api, label, true);
+  return {by_dlpack_method(object, label), false};
 }
 
 StandIn::StandIn(DType dtype, Shape shape)
@@ -213,17 +220,30 @@ OwnedMemory::~OwnedMemory() {
   for (dlpack::ManagedTensor* tensor : tensors_) delete_tensor(tensor);
 }
 
-void OwnedMemory::own(py::handle object) {
-  if (object.is_none() || PyArray_Check(object.ptr())) return;
+// torch's own function holds on to a tensor, not to the memory that it lies in just now, which
+// `tensor.data = other` lets go of: an alias does. Who has none is taken at its word.
+const void* OwnedMemory::own(py::handle object) {
+  if (object.is_none() || PyArray_Check(object.ptr())) return nullptr;
   const dlpack::ExchangeApi* api = exchange_api_of(object);
-  if (!api) return;
-  tensors_.reserve(tensors_.size() + 1);
-  dlpack::ManagedTensor* managed = nullptr;
-  if (api->own(object.ptr(), &managed) != 0 || !managed) {
-    if (PyErr_Occurred()) throw py::error_already_set();
-    throw py::value_error("step(): memory of " + type_name(object) + " can't be kept where it is");
+  if (!api) return nullptr;
+  dlpack::Tensor tensor{};
+  if (const Reference detach = attribute_of(object, "detach")) {
+    const Reference alias = result_of([&] { return PyObject_CallNoArgs(detach.ptr()); });
+    aliases_.push_back(alias);
+    if (Py_TYPE(alias.ptr()) != Py_TYPE(object.ptr())) api = exchange_api_of(alias);
+    if (api && api->look(alias.ptr(), &tensor) != 0) throw py::error_already_set();
+  } else {
+    tensors_.reserve(tensors_.size() + 1);
+    dlpack::ManagedTensor* managed = nullptr;
+    if (api->own(object.ptr(), &managed) != 0 || !managed) {
+      if (PyErr_Occurred()) throw py::error_already_set();
+      throw py::value_error("step(): memory of " + type_name(object) +
+                            " can't be kept where it is");
+    }
+    tensors_.push_back(managed);
+    tensor = managed->tensor;
   }
-  tensors_.push_back(managed);
+  return tensor.data ? begin_of(tensor) : nowhere();
 }
 
 }  // namespace fusedopt

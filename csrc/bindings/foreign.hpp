@@ -20,9 +20,15 @@ const dlpack::ExchangeApi* exchange_api_of(py::handle object);
 const dlpack::ExchangeApi* known_exchange_api_of(py::handle object);
 
 // A NumPy array over its memory, which it keeps alive. Throws TypeError where there can be none, as
-// for one on a GPU. Of dtypes float32 and float64; or of any floating one, bfloat16 then as the
-// uint16 that it lies in. May run Python code.
-Reference numpy_array_over(py::handle object, const Label& label, bool any_floating = false);
+// for one on a GPU. May run Python code.
+Reference numpy_array_over(py::handle object, const Label& label);
+
+// The same of any floating dtype; of bfloat16 it is the uint16 that numbers lie in.
+struct FloatingArray {
+  Reference array;
+  bool is_bfloat16 = false;
+};
+FloatingArray floating_array_over(py::handle object, const Label& label);
 
 // A NumPy array that stands for a foreign one, wherever that lies from one look to the next: to
 // make a new one each time takes longer than a small step. Nobody else may see it.
@@ -51,10 +57,11 @@ class OwnedMemory {
   OwnedMemory& operator=(OwnedMemory&&) = default;
   ~OwnedMemory();
 
-  // Where an object is foreign and has an exchange API.
-  void own(py::handle object);
+  // Where an object is foreign and has an exchange API; else null. Other threads may run.
+  const void* own(py::handle object);
 
  private:
+  std::vector<Reference> aliases_;
   std::vector<dlpack::ManagedTensor*> tensors_;
 };
 

@@ -2,6 +2,7 @@
 
 #include <cstring>
 #include <optional>
+#include <stdexcept>
 #include <string>
 
 #include "engine/float_mode.hpp"
@@ -41,8 +42,8 @@ Reference cast_to(py::handle array, DType dtype) {
 
 // Of the upper halves of float32 numbers, as bfloat16 is.
 Reference from_bfloat16(py::handle words, DType dtype) {
-  const py::object wide =
-      py::module_::import("numpy").attr("left_shift")(words, 16, py::arg("dtype") = "uint32");
+  const py::object wide = words.attr("astype")("uint32");
+  py::module_::import("numpy").attr("left_shift")(wide, 16, py::arg("out") = wide);
   return cast_to(wide.attr("view")("float32"), dtype);
 }
 
@@ -76,6 +77,18 @@ void zero_cast(const GivenGradients& gradients) {
 bool Translator::is_to_be_cast(py::handle array, DType dtype) const {
   PyArrayObject* const a = as_array(array);
   return casts_ && !has_type(a, numpy_type(dtype)) && PyArray_ISFLOAT(a);
+}
+
+void Translator::follow_again(const GivenGradients& gradients, const Parameters& parameters) {
+  if (!has_translated(gradients)) return;
+  PyObject* const* const given = PySequence_Fast_ITEMS(gradients.given.ptr());
+  for (std::size_t i = 0; i < parameters.count(); ++i) {
+    if (!stands_in(gradients, i)) continue;
+    const dlpack::ExchangeApi* const api = known_exchange_api_of(given[i]);
+    if (api && stand_ins_[i].follow(given[i], *api)) continue;
+    throw std::runtime_error(parameters.names().label("grads", i).text() +
+                             ": another thread has changed it just now; nothing was updated");
+  }
 }
 
 bool Translator::translate(GivenGradients& gradients, const Parameters& parameters) {
@@ -112,8 +125,13 @@ bool Translator::translate(GivenGradients& gradients, const Parameters& paramete
         continue;
       }
     }
-    Reference array = foreign ? numpy_array_over(item, label, casts_) : reference_to(item);
-    const bool is_bfloat16 = PyArray_TYPE(as_array(array)) == NPY_UINT16 && foreign && casts_;
+    FloatingArray read;
+    if (foreign && casts_) {
+      read = floating_array_over(item, label);
+    } else {
+      read.array = foreign ? numpy_array_over(item, label) : reference_to(item);
+    }
+    auto& [array, is_bfloat16] = read;
     if (is_bfloat16 || is_to_be_cast(array, p.dtype)) {
       cast.append(py::make_tuple(label.text(), array));
       array = is_bfloat16 ? from_bfloat16(array, p.dtype) : cast_to(array, p.dtype);

@@ -38,9 +38,20 @@ class Translator {
   // Does so where there were some the last time. Else somebody who finds that gradients aren't what
   // they were may ask:
   void expect(GivenGradients& gradients, const Parameters& parameters) {
-    if (expects_ && !stand_in_for_all(gradients, parameters)) {
+    if (expects_ && !has_translated(gradients) && !stand_in_for_all(gradients, parameters)) {
       expects_ = translate(gradients, parameters);
     }
+  }
+  bool expects() const { return expects_; }
+  bool has_translated(const GivenGradients& gradients) const {
+    return !in_numpy_.empty() && gradients.items == in_numpy_.data();
+  }
+  // Looks again where those with an exchange API are. Throws where one isn't as it was.
+  void follow_again(const GivenGradients& gradients, const Parameters& parameters);
+  // Whether a gradient is read where it lies, in the place of which there is a stand-in.
+  bool stands_in(const GivenGradients& gradients, std::size_t i) const {
+    return i < stand_ins_.size() && stand_ins_[i] &&
+           gradients.items[i] == stand_ins_[i].array().ptr();
   }
   // Whether there are any that weren't expected.
   bool translate_unexpected(GivenGradients& gradients, const Parameters& parameters) {

@@ -72,13 +72,14 @@ void Stepper::rebind(const std::vector<std::pair<std::size_t, py::object>>& arra
     if (i >= parameters_.count()) throw py::index_error("rebind(): there is no such parameter");
     others.emplace_back(i, parameters_.replacement(i, array));
   }
-  parameters_.follow();
   plan_is_regular_ = false;
   const auto exchange = [&] {
     for (auto& [i, other] : others) parameters_.exchange(i, other);
   };
   exchange();
   try {
+    parameters_.follow();
+    parameters_.follow_again();
     writable_.find(parameters_);
     if (!bound_.is_none()) require_gradients(bound_);
   } catch (...) {
@@ -126,8 +127,11 @@ void Stepper::require_gradients(const Reference& tuple) {
   GivenGradients given;
   given.given = tuple;
   find_items(given);
-  parameters_.follow();
   translator_.translate_unexpected(given, parameters_);
+  translator_.expect(given, parameters_);
+  parameters_.follow();
+  parameters_.follow_again();
+  translator_.follow_again(given, parameters_);
   gather(given.items);
 }
 
@@ -141,7 +145,9 @@ void Stepper::zero_grad() {
   GivenGradients given;
   given.given = bound_;
   find_items(given);
-  translator_.translate(given, parameters_);
+  translator_.translate_unexpected(given, parameters_);
+  translator_.expect(given, parameters_);
+  translator_.follow_again(given, parameters_);
   PyObject* const* const grads = given.items;
   require_writeable(grads);
   require_writeable_cast(given, writable_);
@@ -151,7 +157,11 @@ void Stepper::zero_grad() {
     const Parameter& p = parameters_[i];
     work.add(groups_.front().rule.rule().kernel(p.dtype), 0, p.size).streams[1] = data_of(grads[i]);
   }
-  run_for(work.elements(), [&work] { work.zero_gradients(); });
+  if (translator_.expects() || parameters_.have_foreign()) {
+    work.zero_gradients();  // with the GIL: their memory stays where it is
+  } else {
+    run_for(work.elements(), [&work] { work.zero_gradients(); });
+  }
   zero_cast(given);
 }
 

@@ -25,6 +25,7 @@ py::handle part_of(py::handle value, std::optional<std::size_t> part) {
 void LiveRule::configure(const GroupRule& rule, const std::optional<py::tuple>& made_of,
                          bool in_float32) {
   rule_ = rule.rule;
+  has_average_ = rule.ema_decay.has_value();
   ema_decay_ = rule.ema_decay.value_or(0);
   numbers_.clear();
   schedules_ = 0;
@@ -50,7 +51,7 @@ void LiveRule::find_numbers(std::size_t item, bool in_float32) {
     const auto part = bounds.size() > 1 ? std::optional(k) : std::nullopt;
     const py::handle own = part_of(value, part);
     const auto place = place_of(b.name);
-    readable &= own && place && (PyFloat_CheckExact(own.ptr()) || is_schedule(own));
+    readable &= own && place && is_readable(own, *place);
     if (!readable) break;
     numbers_.push_back(
         {item, part, *place, std::max(b.low, -most), std::min(b.high, most), is_schedule(own)});
@@ -60,6 +61,13 @@ void LiveRule::find_numbers(std::size_t item, bool in_float32) {
   numbers_.resize(before);
   // It may be a schedule, or a pair that holds one.
   asks_python_ |= is_schedule(value) || PyTuple_Check(value.ptr());
+}
+
+// Whether what stands for a number of the rule is what that is; of a schedule, that it may be.
+bool LiveRule::is_readable(py::handle value, std::size_t place) {
+  if (place == ema_place && !has_average_) return false;  // None, which a schedule may give, too
+  return is_schedule(value) ||
+         (PyFloat_CheckExact(value.ptr()) && PyFloat_AS_DOUBLE(value.ptr()) == at(place));
 }
 
 std::optional<std::size_t> LiveRule::place_of(const std::string& name) const {

@@ -82,6 +82,7 @@ class LiveRule {
   bool read_changed(std::int64_t completed_steps);
   bool take_assigned(std::size_t item, py::handle value);
   bool take(const Number& number, py::handle value);
+  bool is_readable(py::handle value, std::size_t place);
   void find_numbers(std::size_t item, bool in_float32);
   std::optional<std::size_t> place_of(const std::string& name) const;
   double& at(std::size_t place) {
@@ -91,6 +92,7 @@ class LiveRule {
   std::optional<WrittenValues> written_;
   ConfiguredRule rule_;
   double ema_decay_ = 0;
+  bool has_average_ = false;
   std::vector<Reference> made_of_;
   std::vector<Number> numbers_;  // by item
   int schedules_ = 0;

@@ -36,12 +36,19 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
     throw std::runtime_error("load_state_dict(): parameters were added since it was called");
   }
   for (std::size_t k = 0; k < groups_.size(); ++k) require_finite(groups_[k], rules[k].rule);
+  // Nothing is written to memory that is no longer there.
+  std::erase_if(adopted_, [this](const Adopted& a) {
+    const bool is_lost = !is_usable_still(a);
+    if (is_lost) states_.remove(a.state, a.parameter);
+    return is_lost;
+  });
   std::vector<Loaded> loaded = read_states(states);
   const std::size_t state_arrays = loaded.size();
   States::Missing missing;
   std::vector<std::shared_ptr<Arena>> adopted;
   if (adopts) {
     adopted = adopt(loaded);
+    require_apart(loaded);
   } else {
     make_room(loaded, missing);
   }
@@ -49,6 +56,7 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   if (missing.bytes > 0) arena = memory_.allocate(missing.bytes, "the optimizer's state");
 
   parameters_.follow();
+  parameters_.follow_again();
   // No Python code runs from here on, which could change what is looked at.
   std::vector<char*> written(count);  // the parameters that are
   if (params) {
@@ -82,6 +90,11 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
     for (std::size_t k = 0; k < state_arrays; ++k) {
       states_.set(loaded[k].state, loaded[k].parameter, adopted[k]);
     }
+    adopted_.clear();
+    for (std::size_t k = 0; k < state_arrays; ++k) {
+      const Loaded& l = loaded[k];
+      adopted_.push_back({l.array, data_of(l.array), l.state, l.parameter});
+    }
   }
   if (arena) {
     writable_.add(arena, parameters_);
@@ -94,14 +107,21 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
       if (!kept[k * count + i]) states_.remove(k, i);
     }
   }
+  std::erase_if(adopted_,
+                [this](const Adopted& a) { return states_.data(a.state, a.parameter) != a.data; });
   writable_.keep_only([this](const Arena* a) { return a == steps_arena_.get() || states_.have(a); },
                       parameters_);
-  without_gil([&] {
+  const auto copy = [&] {
     for (const Loaded& l : loaded) {
       if (!is_copied(l)) continue;
       std::memmove(place_of(l), data_of(l.array), parameters_[l.parameter].bytes());
     }
-  });
+  };
+  if (parameters_.have_foreign()) {
+    copy();  // with the GIL: their memory stays where it is
+  } else {
+    without_gil(copy);
+  }
   for (std::size_t i = 0; i < count; ++i) {
     steps_[i] = steps[i];
     parameters_[i].fresh = false;
@@ -118,6 +138,43 @@ void Stepper::make_room(const std::vector<Loaded>& loaded, States::Missing& miss
     missing.places.push_back({l.state, l.parameter, 0.0});
     missing.bytes += Arena::room(parameters_[l.parameter].bytes());
   }
+}
+
+std::string Stepper::name_of(const Loaded& loaded) const {
+  return parameters_.names().label("state", loaded.parameter).text() + "['" +
+         states_.name(loaded.state) + "']";
+}
+
+// Throws where arrays share memory with each other, or with a parameter.
+void Stepper::require_apart(const std::vector<Loaded>& adopted) const {
+  const std::size_t count = parameters_.count();
+  const auto text = [&](std::size_t owner) {
+    return owner < count ? parameters_.names().label("params", owner).text()
+                         : name_of(adopted[owner - count]);
+  };
+  std::vector<Interval> intervals;
+  for (std::size_t i = 0; i < count; ++i) {
+    intervals.push_back(interval_of(data_of(parameters_[i].array), parameters_[i].bytes(), i));
+  }
+  for (std::size_t k = 0; k < adopted.size(); ++k) {
+    const Loaded& l = adopted[k];
+    intervals.push_back(interval_of(data_of(l.array), parameters_[l.parameter].bytes(), count + k));
+  }
+  DisjointIntervals apart;
+  if (const auto clash = apart.assign(std::move(intervals))) {
+    throw_overlap(text(clash->second), text(clash->first));
+  }
+}
+
+bool Stepper::is_usable_still(const Adopted& a) const {
+  const Parameter& p = parameters_[a.parameter];
+  return data_of(a.array) == a.data && is_usable(a.array, p.dtype, p.shape, Access::update);
+}
+
+void Stepper::throw_lost(const Adopted& a) const {
+  throw py::value_error(name_of({a.state, a.parameter, {}}) +
+                        ": expected the array that was adopted, as it was then; it was resized, "
+                        "reshaped or frozen. Load the state again");
 }
 
 // The memory of each array, which stays as long as anything refers to it. An array's owner is let

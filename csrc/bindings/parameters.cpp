@@ -1,6 +1,7 @@
 #include "bindings/parameters.hpp"
 
 #include <algorithm>
+#include <stdexcept>
 
 namespace fusedopt {
 
@@ -18,7 +19,11 @@ Parameter parameter_of(py::handle object, const Label& label) {
   const Shape shape = shape_of(p.array);
   p.shape = {shape.begin(), shape.end()};
   p.size = PyArray_SIZE(as_array(p.array));
-  if (p.foreign) p.stand_in = StandIn(p.dtype, p.shape);
+  if (!p.foreign) return p;
+  p.stand_in = StandIn(p.dtype, p.shape);
+  // What is over its memory holds on to it, unseen by the garbage collector.
+  const dlpack::ExchangeApi* const api = exchange_api_of(object);
+  if (api && p.stand_in.follow(object, *api)) p.array = p.stand_in.array();
   return p;
 }
 
@@ -42,6 +47,7 @@ void Parameters::add(const py::list& arrays, const py::object& names) {
     const Parameter& p = items_.emplace_back(std::move(item));
     bindings_.emplace_back().bind(p.array, p.dtype, p.shape);
     has_foreign_ |= static_cast<bool>(p.foreign);
+    elements_ += p.size;
   }
 }
 
@@ -81,6 +87,15 @@ void Parameters::follow(std::size_t i) {
   bindings_[i].array = as_array(p.array);
 }
 
+void Parameters::follow_again() {
+  for (std::size_t i = 0; i < count(); ++i) {
+    if (!items_[i].foreign || !known_exchange_api_of(items_[i].foreign)) continue;
+    if (!items_[i].array.is(items_[i].stand_in.array()) || follow_known(i)) continue;
+    throw std::runtime_error(names_.label("params", i).text() +
+                             ": another thread has changed it just now; nothing was updated");
+  }
+}
+
 bool Parameters::try_follow(std::size_t i) noexcept {
   if (!items_[i].foreign) return true;
   try {
@@ -98,6 +113,7 @@ std::vector<PyObject*> Parameters::arrays() const {
 }
 
 void Parameters::truncate(std::size_t count) {
+  for (std::size_t i = count; i < items_.size(); ++i) elements_ -= items_[i].size;
   items_.erase(items_.begin() + static_cast<std::ptrdiff_t>(count), items_.end());
   bindings_.erase(bindings_.begin() + static_cast<std::ptrdiff_t>(count), bindings_.end());
   names_ = names_.first(count);

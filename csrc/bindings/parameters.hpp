@@ -38,15 +38,20 @@ class Parameters {
   void truncate(std::size_t count);
 
   std::size_t count() const { return items_.size(); }
+  std::int64_t elements() const { return elements_; }
   Parameter& operator[](std::size_t i) { return items_[i]; }
   const Parameter& operator[](std::size_t i) const { return items_[i]; }
   const ParameterNames& names() const { return names_; }
 
+  bool have_foreign() const { return has_foreign_; }
   // Looks where arrays of other libraries are now. Throws where one is nowhere to be read. May run
   // Python code, unless all of them have an exchange API.
   void follow() {
     if (has_foreign_) follow_all();
   }
+  // The same of those that have one, after follow(). Throws where one isn't as it was then, as
+  // another thread has made it.
+  void follow_again();
   // The same of one that can be looked at without running Python code; false of another.
   bool follow_known(std::size_t i) {
     Parameter& p = items_[i];
@@ -85,6 +90,7 @@ class Parameters {
   std::vector<Binding> bindings_;
   ParameterNames names_;
   bool has_foreign_ = false;
+  std::int64_t elements_ = 0;
 };
 
 }  // namespace fusedopt

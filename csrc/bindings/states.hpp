@@ -63,6 +63,7 @@ class States {
   // Forgets one array, of which there may be views.
   void remove(std::size_t state, std::size_t parameter) noexcept;
   std::size_t count() const { return all_.size(); }
+  const std::string& name(std::size_t state) const { return all_[state].name; }
 
   // Every parameter's array of a state, by name; nulls where there are none.
   std::vector<char*> arrays_of(std::string_view state) const;

@@ -29,17 +29,19 @@ void Stepper::step_some(const std::vector<std::pair<std::size_t, py::object>>& g
 
 bool Stepper::step_some_if_readable(py::handle grads, bool completes) {
   mutex_.require_outside("step_some()");
-  Kept kept;  // let go of after the lock
+  Kept kept;  // its references are let go of after the lock
   const std::scoped_lock lock(mutex_);
   if (!PyDict_CheckExact(grads.ptr()) || !read_hyperparameters()) return false;
   elsewhere_.require_home("step_some()");
   memory_.require_own();
+  require_adopted();
   if (!choose(grads) || !gather_chosen()) return false;
   if (releases_gil(some_.elements())) {
+    // To hold on to other libraries' memory is for a look at all.
+    if (parameters_.have_foreign() || translator_.expects()) return false;
     for (const Chosen& chosen : chosen_) {
+      if (chosen.grad != chosen.given) return false;
       kept.objects.push_back(reference_to(chosen.given));
-      kept.memory.own(chosen.given);
-      kept.memory.own(parameters_.given(chosen.parameter));
     }
   }
   // From here on nothing can fail.

@@ -38,8 +38,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
   const auto pieces = options.max_array_norm ? Pieces::alone
                       : options.stats        ? Pieces::apart
                                              : Pieces::joined;
-  const bool repeats = prepare(given, made, pieces, [&] {
-    kept = keep(given);
+  const bool repeats = prepare(given, kept, made, pieces, [&] {
     PyObject* const* const items = given.items;
     if (options.zero_grads) {
       require_writeable(items);
@@ -57,7 +56,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
   // From here on nothing can fail but by what gradients hold.
   bool moves = true;
   double norm = 0;
-  run_for(plan_.elements(), [&] {
+  run_with(kept, [&] {
     const ScopedFloatMode mode(false);  // numbers don't depend on the caller's rounding mode
     if (options.scans()) {
       scan.run();

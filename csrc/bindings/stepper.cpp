@@ -86,11 +86,11 @@ bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
 void Stepper::run_step(GivenGradients& given, Kept& kept) {
   find_items(given);
   States::Missing made;
-  const bool repeats = prepare(given, made, Pieces::joined, [&] { kept = keep(given); });
+  const bool repeats = prepare(given, kept, made, Pieces::joined, [] {});
   // From here on nothing can fail.
   count_step(given.items, repeats);
   plan_.fold();
-  run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); });
+  run_with(kept, [this] { plan_.run(&Kernel::update); });
 }
 
 void Stepper::traffic(py::handle grads) {
@@ -102,19 +102,25 @@ void Stepper::traffic(py::handle grads) {
   if (!refresh(given.items) && !gather(given.items)) {
     throw py::value_error("grads: take a step first");
   }
-  kept = keep(given);
-  run_for(plan_.elements(), [this] { plan_.run(&Kernel::traffic); });
+  keep(given, kept);
+  run_with(kept, [this] { plan_.run(&Kernel::traffic); });
 }
 
 // Makes all state that the step needs, and lays out the work anew.
-void Stepper::make_missing_state(PyObject* const* grads, States::Missing& missing, Pieces pieces) {
+void Stepper::make_missing_state(const GivenGradients& given, States::Missing& missing,
+                                 Pieces pieces) {
+  PyObject* const* const grads = given.items;
   for (const Group& g : groups_) {
     states_.find_missing(missing, g.rule.rule(), g.states, g.average, parameters_, g.first, g.last,
                          grads);
   }
   auto arena = memory_.allocate(missing.bytes, "the optimizer's state");
   // Python code may have run: what was looked at before may be something else.
-  if (memory_.is_elsewhere()) gather(grads, pieces);
+  if (memory_.is_elsewhere()) {
+    parameters_.follow_again();
+    translator_.follow_again(given, parameters_);
+    gather(grads, pieces);
+  }
   writable_.add(arena, parameters_);
   missing.arena = std::move(arena);
   plan_.reserve_coefficients(parameters_.count());
@@ -130,19 +136,53 @@ void Stepper::unmake(const States::Missing& made) {
   writable_.remove(made.arena, parameters_);
 }
 
-// Where the GIL will be released: another thread may empty the caller's list then, or have another
-// library's array lie elsewhere.
-Stepper::Kept Stepper::keep(const GivenGradients& grads) const {
-  Kept kept;
-  if (!releases_gil(plan_.elements())) return kept;
+// Where the GIL will be released: another thread may empty the caller's list then.
+void Stepper::keep(const GivenGradients& grads, Kept& kept) const {
+  if (!releases_gil(plan_.elements())) return;
   PyObject* const* const given = PySequence_Fast_ITEMS(grads.given.ptr());
   kept.objects.reserve(parameters_.count());
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     kept.objects.push_back(reference_to(given[i]));
-    kept.memory.own(given[i]);
-    kept.memory.own(parameters_.given(i));
   }
-  return kept;
+  if (!parameters_.have_foreign() && !translator_.expects()) kept.is_all = true;
+}
+
+// Puts NumPy arrays in the place of other libraries', and has them lie where these do. What can run
+// Python code, or let other threads run, comes first: what is looked at last is what is. Whoever
+// holds on to a library's memory may let go of the GIL meanwhile; as that takes a microsecond each,
+// it is for large work.
+void Stepper::look_at_foreign(GivenGradients& grads, Kept& kept) {
+  translator_.translate_unexpected(grads, parameters_);
+  translator_.expect(grads, parameters_);
+  parameters_.follow();
+  const std::size_t count = parameters_.count();
+  const std::int64_t elements = parameters_.elements();
+  const auto each = elements / static_cast<std::int64_t>(std::max<std::size_t>(count, 1));
+  const bool holds = elements >= (std::int64_t(1) << 20) && each >= 16384;
+  std::vector<const void*> held_params(holds ? count : 0), held_grads(holds ? count : 0);
+  if (holds) {
+    grads.given = py::tuple(grads.given);  // another thread may empty a list
+    PyObject* const* const given = PySequence_Fast_ITEMS(grads.given.ptr());
+    if (!translator_.has_translated(grads)) grads.items = given;
+    for (std::size_t i = 0; i < count; ++i) {
+      held_params[i] = kept.memory.own(parameters_.given(i));
+      held_grads[i] = kept.memory.own(given[i]);
+    }
+  }
+  // No Python code and no other thread runs from here on.
+  parameters_.follow_again();
+  translator_.follow_again(grads, parameters_);
+  for (std::size_t i = 0; i < held_params.size(); ++i) {
+    const bool moved = (held_params[i] && held_params[i] != data_of(parameters_[i].array)) ||
+                       (held_grads[i] && held_grads[i] != data_of(grads.items[i]) &&
+                        translator_.stands_in(grads, i));
+    if (moved) {
+      throw std::runtime_error(parameters_.names().label("params", i).text() +
+                               ": another thread has put it, or its gradient, elsewhere just now; "
+                               "nothing was updated");
+    }
+  }
+  kept.is_all = holds;
 }
 
 void Stepper::count_step(PyObject* const* grads, bool repeats) {
@@ -337,7 +377,9 @@ void Stepper::move_to_averages() {
 
 // Looks at parameters again, of which those that have a partner are about to be written.
 void Stepper::look_at_those_with(const std::vector<char*>& partners) {
+  require_adopted();
   parameters_.follow();
+  parameters_.follow_again();
   look_at_parameters([&](std::size_t i) { return partners[i] != nullptr; });
 }
 
@@ -357,6 +399,7 @@ py::tuple Stepper::state(py::ssize_t index) {
   const std::scoped_lock lock(mutex_);
   const auto i = static_cast<std::size_t>(index);
   if (i >= parameters_.count()) throw py::index_error("state: there is no such parameter");
+  require_adopted();
   const Parameter& p = parameters_[i];
   return py::make_tuple(steps_[i], states_.of(i, p.dtype, p.shape));
 }
@@ -383,6 +426,7 @@ void Stepper::visit(Visitor& visitor) const {
   }
   for (const Group& g : groups_) g.rule.visit(visitor);
   visitor(bound_);
+  for (const Adopted& a : adopted_) visitor(a.array);
   memory_.visit(visitor);
 }
 
@@ -391,6 +435,7 @@ void Stepper::let_go_of_objects() {
   states_.resize(0);
   writable_ = {};
   elsewhere_ = {};
+  adopted_.clear();
   // Last, as their finalizers may look at this.
   const std::vector<Group> groups = std::exchange(groups_, {});
   const Parameters parameters = std::exchange(parameters_, {});

@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <optional>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -126,10 +127,11 @@ class Stepper {
   void let_go_of_objects();
 
  private:
-  // What a step reads while other threads run.
+  // What a step reads while other threads run, if they may.
   struct Kept {
     std::vector<Reference> objects;
     OwnedMemory memory;
+    bool is_all = false;
   };
 
   // A parameter that a step of some is for, its gradient, and what stands for that; borrowed.
@@ -176,8 +178,17 @@ class Stepper {
   bool add_piece(Plan& plan, const Group& group, std::size_t i, py::handle grad,
                  std::size_t coefficients) const;
   template <typename CheckMore>
-  bool prepare(GivenGradients& grads, States::Missing& made, Pieces pieces,
+  bool prepare(GivenGradients& grads, Kept& kept, States::Missing& made, Pieces pieces,
                const CheckMore& check_more);
+  void look_at_foreign(GivenGradients& grads, Kept& kept);
+  template <typename Work>
+  void run_with(const Kept& kept, const Work& work) const {
+    if (kept.is_all && releases_gil(plan_.elements())) {
+      without_gil(work);
+    } else {
+      work();
+    }
+  }
   void require_gradients(const Reference& tuple);
   void require_writeable(PyObject* const* grads) const;
   void require_apart(PyObject* const* grads) const;
@@ -192,7 +203,7 @@ class Stepper {
   template <typename IsUpdated>
   void look_at_parameters(const IsUpdated& is_updated);
   bool follows_previous(const Group& group, std::size_t i) const;
-  void make_missing_state(PyObject* const* grads, States::Missing& missing, Pieces pieces);
+  void make_missing_state(const GivenGradients& grads, States::Missing& missing, Pieces pieces);
   void unmake(const States::Missing& made);
   // An array that is loaded: a state's, or a parameter itself.
   static constexpr std::size_t no_state = std::size_t(-1);
@@ -201,14 +212,31 @@ class Stepper {
     Reference array;
   };
   std::vector<Loaded> read_states(const py::list& states);
+  // A state's array that is the user's own, and where it lay when it was adopted.
+  struct Adopted {
+    Reference array;
+    const void* data;
+    std::size_t state, parameter;
+  };
+  // Throws where one can no longer be updated there.
+  void require_adopted() const {
+    for (const Adopted& a : adopted_) {
+      if (!is_usable_still(a)) throw_lost(a);
+    }
+  }
+  bool is_usable_still(const Adopted& a) const;
+  [[noreturn]] void throw_lost(const Adopted& a) const;
+  std::string name_of(const Loaded& loaded) const;
+  void require_apart(const std::vector<Loaded>& adopted) const;
   void make_room(const std::vector<Loaded>& loaded, States::Missing& missing) const;
   std::vector<std::shared_ptr<Arena>> adopt(const std::vector<Loaded>& loaded);
-  Kept keep(const GivenGradients& grads) const;
+  void keep(const GivenGradients& grads, Kept& kept) const;
   void count_step(PyObject* const* grads, bool repeats);
 
   StateMemory memory_;
   Parameters parameters_;
   States states_;
+  std::vector<Adopted> adopted_;
   WritableMemory writable_;
   std::shared_ptr<Arena> steps_arena_;
   std::int64_t* steps_ = nullptr;
@@ -232,15 +260,22 @@ class Stepper {
 // it needs: `made`, if there was none. Whether the work is that of the step before. Where anything
 // throws there is no trace of it.
 template <typename CheckMore>
-bool Stepper::prepare(GivenGradients& grads, States::Missing& made, Pieces pieces,
+bool Stepper::prepare(GivenGradients& grads, Kept& kept, States::Missing& made, Pieces pieces,
                       const CheckMore& check_more) {
-  parameters_.follow();
-  translator_.expect(grads, parameters_);
+  require_adopted();
   const auto is_refreshed = [&] { return pieces == Pieces::joined && refresh(grads.items); };
-  bool repeats = is_refreshed();
-  if (!repeats && translator_.translate_unexpected(grads, parameters_)) repeats = is_refreshed();
+  bool repeats = false;
+  if (!parameters_.have_foreign() && !translator_.expects()) {
+    repeats = is_refreshed();
+    if (!repeats) translator_.translate_unexpected(grads, parameters_);
+  }
+  if (parameters_.have_foreign() || translator_.expects()) {
+    look_at_foreign(grads, kept);
+    repeats = is_refreshed();
+  }
   try {
-    if (!repeats && !gather(grads.items, pieces)) make_missing_state(grads.items, made, pieces);
+    if (!repeats && !gather(grads.items, pieces)) make_missing_state(grads, made, pieces);
+    keep(grads, kept);
     check_more();
   } catch (...) {
     unmake(made);

@@ -6,7 +6,7 @@ import copyreg
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from typing import Any, ClassVar, Literal, NoReturn, overload
+from typing import Any, ClassVar, Literal, NoReturn, TypeVar, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,8 @@ from ._persistence.state_files import StateFiles
 from ._state import Averages, Engine, States
 from ._step_options import GroupStats, StepResult, check_step_options
 from ._types import AnyArray, Grads, GroupRule, Number, Params, Updates
+
+_T = TypeVar("_T")
 
 
 class Optimizer:
@@ -464,21 +466,17 @@ class Optimizer:
         array([0.5, 0.5])
         """
         with self._engine.held("rebind()"):
-            arrays = dict(self._by_index(params))
+            arrays = self._by_index(params)
             groups: Updates = []
             for group, indices, _ in self._groups_in_order():
                 own = tuple(arrays.get(i, p) for i, p in zip(indices, group["params"], strict=True))
                 groups.append((vars(group), {"_params": own}))
             self._engine.rebind(list(arrays.items()), groups)
 
-    def _by_index(
-        self, arrays: Sequence[AnyArray] | Mapping[Any, AnyArray]
-    ) -> Iterator[tuple[int, AnyArray]]:
-        """Yield the index of the parameter that each array is meant for."""
+    def _by_index(self, arrays: Sequence[AnyArray] | Mapping[Any, AnyArray]) -> dict[int, AnyArray]:
+        """Return arrays by the index of the parameter that each is meant for."""
         if isinstance(arrays, Mapping):
-            for key, array in arrays.items():
-                yield self._index_of("params", key), array
-            return
+            return self._by_own_index("params", arrays)
         if not isinstance(arrays, list | tuple):
             raise TypeError(
                 "params: expected a list of arrays, or a dict of indices or names and arrays, "
@@ -489,13 +487,20 @@ class Optimizer:
                 f"params: expected {len(self._states)} arrays, one for each parameter, "
                 f"got {len(arrays)}"
             )
-        yield from enumerate(arrays)
+        return dict(enumerate(arrays))
 
-    def _index_of(self, argument: str, key: Any) -> int:
-        try:
-            return self._states.index_of(key)
-        except (KeyError, TypeError):
-            raise ValueError(f"{argument}[{key!r}]: there is no such parameter") from None
+    def _by_own_index(self, argument: str, arrays: Mapping[Any, _T]) -> dict[int, _T]:
+        """Return what is given by index or name by index; ValueError where one is there twice."""
+        found: dict[int, _T] = {}
+        for key, array in arrays.items():
+            try:
+                index = self._states.index_of(key)
+            except (KeyError, TypeError):
+                raise ValueError(f"{argument}[{key!r}]: there is no such parameter") from None
+            if index in found:
+                raise ValueError(f"{argument}[{key!r}]: {self._param_label(index)} is there twice")
+            found[index] = array
+        return found
 
     def add_param_group(self, group: Mapping[str, Any], grads: Grads | None = None) -> None:
         """Add parameters with hyperparameters of their own.
@@ -739,12 +744,7 @@ class Optimizer:
             )
         with self._engine.held("step_some()"):
             self._configure()
-            by_index: dict[int, AnyArray | None] = {}
-            for key, grad in grads.items():
-                index = self._index_of("grads", key)
-                if index in by_index:
-                    raise ValueError(f"grads[{key!r}]: {self._param_label(index)} is there twice")
-                by_index[index] = grad
+            by_index = self._by_own_index("grads", grads)
             self._engine.step_some(list(by_index.items()), completes)
 
     def zero_grad(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import FrameType
 from typing import Any
 
 from .. import _core
@@ -44,17 +43,14 @@ def refuse_joblib() -> None:
     Its pickler writes an array anew wherever it meets it: what is loaded would have an optimizer
     that steps other arrays than its model's.
     """
-    if "joblib.numpy_pickle" not in sys.modules:
-        return
-    frame: FrameType | None = sys._getframe()
-    while frame is not None:
-        if frame.f_globals.get("__name__") == "joblib.numpy_pickle":
-            raise TypeError(
-                "an optimizer can't be written by joblib, which makes two arrays of one that is "
-                "in two places: the model's and the optimizer's. Use pickle, or opt.save() beside "
-                "the model's file"
-            )
-        frame = frame.f_back
+    # Its pickler, which is Python code, asks for the parts itself: pickle's, in C, has no frame.
+    pickler = sys._getframe(2).f_locals.get("self")
+    if type(pickler).__module__ == "joblib.numpy_pickle":
+        raise TypeError(
+            "an optimizer can't be written by joblib, which makes two arrays of one that is in two "
+            "places: the model's and the optimizer's. Use pickle, or opt.save() beside the model's "
+            "file"
+        )
 
 
 def rebuild(opt: Persisted, parts: dict[str, Any]) -> None:
