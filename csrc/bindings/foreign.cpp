@@ -119,12 +119,22 @@ void delete_tensor(dlpack::ManagedTensor* tensor) {
   if (tensor->deleter) call_python([tensor] { tensor->deleter(tensor); });
 }
 
+// torch's functions hold on to a tensor, not to the memory that it lies in just now, which
+// `tensor.data = other` lets go of. An alias that nobody else has does; who has none is taken at
+// its word. Not detach(), which lets go of the GIL: another thread could be replacing what it
+// reads.
+Reference alias_of(py::handle object) {
+  const Reference alias = attribute_of(object, "data");
+  return alias && exchange_api_of(alias) ? alias : reference_to(object);
+}
+
 constexpr const char* owner_name = "fusedopt.foreign_memory";
 
 FloatingArray by_exchange_api(py::handle object, const dlpack::ExchangeApi& api, const Label& label,
                               bool any_floating) {
+  const Reference alias = alias_of(object);
   dlpack::ManagedTensor* managed = nullptr;
-  if (call_python([&] { return api.own(object.ptr(), &managed); }) != 0 || !managed) {
+  if (call_python([&] { return api.own(alias.ptr(), &managed); }) != 0 || !managed) {
     throw_unreadable(object, label, PyErr_Occurred() ? reason_of(py::error_already_set()) : "");
   }
   const py::capsule owner(managed, owner_name, [](PyObject* capsule) {
@@ -220,30 +230,18 @@ OwnedMemory::~OwnedMemory() {
   for (dlpack::ManagedTensor* tensor : tensors_) delete_tensor(tensor);
 }
 
-// torch's own function holds on to a tensor, not to the memory that it lies in just now, which
-// `tensor.data = other` lets go of: an alias does. Who has none is taken at its word.
 const void* OwnedMemory::own(py::handle object) {
-  if (object.is_none() || PyArray_Check(object.ptr())) return nullptr;
-  const dlpack::ExchangeApi* api = exchange_api_of(object);
-  if (!api) return nullptr;
-  dlpack::Tensor tensor{};
-  if (const Reference detach = attribute_of(object, "detach")) {
-    const Reference alias = result_of([&] { return PyObject_CallNoArgs(detach.ptr()); });
-    aliases_.push_back(alias);
-    if (Py_TYPE(alias.ptr()) != Py_TYPE(object.ptr())) api = exchange_api_of(alias);
-    if (api && api->look(alias.ptr(), &tensor) != 0) throw py::error_already_set();
-  } else {
-    tensors_.reserve(tensors_.size() + 1);
-    dlpack::ManagedTensor* managed = nullptr;
-    if (api->own(object.ptr(), &managed) != 0 || !managed) {
-      if (PyErr_Occurred()) throw py::error_already_set();
-      throw py::value_error("step(): memory of " + type_name(object) +
-                            " can't be kept where it is");
-    }
-    tensors_.push_back(managed);
-    tensor = managed->tensor;
+  if (object.is_none() || PyArray_Check(object.ptr()) || !exchange_api_of(object)) return nullptr;
+  const Reference alias = alias_of(object);
+  const dlpack::ExchangeApi* const api = exchange_api_of(alias);
+  tensors_.reserve(tensors_.size() + 1);
+  dlpack::ManagedTensor* managed = nullptr;
+  if (!api || api->own(alias.ptr(), &managed) != 0 || !managed) {
+    if (PyErr_Occurred()) throw py::error_already_set();
+    throw py::value_error("step(): memory of " + type_name(object) + " can't be kept where it is");
   }
-  return tensor.data ? begin_of(tensor) : nowhere();
+  tensors_.push_back(managed);
+  return managed->tensor.data ? begin_of(managed->tensor) : nowhere();
 }
 
 }  // namespace fusedopt

@@ -61,7 +61,6 @@ class OwnedMemory {
   const void* own(py::handle object);
 
  private:
-  std::vector<Reference> aliases_;
   std::vector<dlpack::ManagedTensor*> tensors_;
 };
 
