@@ -42,6 +42,16 @@ NOT_HERE = {
         "tests/test_optax.py": "another library's allocator and threads",
         "tests/test_keras.py": "another library's allocator and threads",
         "tests/test_thinc.py": "another library's allocator and threads",
+        **{
+            f"tests/test_{name}": "another library's allocator and threads"
+            for name in (
+                "foreign_arrays.py::test_torch_tensors_are_read_where_they_lie",
+                "foreign_arrays.py::test_tensors_that_another_thread_replaces_meanwhile",
+                "foreign_arrays.py::test_what_their_code_does_to_parameters_counts",
+                "cast_grads.py::test_bfloat16_of_torch",
+                "cast_grads.py::test_bfloat16_without_dimensions_and_what_only_looks_like_it",
+            )
+        },
     },
     "thread": {},
 }
