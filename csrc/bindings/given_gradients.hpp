@@ -37,10 +37,13 @@ class Translator {
 
   // Does so where there were some the last time. Else somebody who finds that gradients aren't what
   // they were may ask:
-  void expect(GivenGradients& gradients, const Parameters& parameters) {
-    if (expects_ && !has_translated(gradients) && !stand_in_for_all(gradients, parameters)) {
-      expects_ = translate(gradients, parameters);
-    }
+  // Whether that surely ran no Python code.
+  bool expect(GivenGradients& gradients, const Parameters& parameters) {
+    if (!expects_) return true;
+    if (has_translated(gradients)) return false;
+    if (stand_in_for_all(gradients, parameters)) return true;
+    expects_ = translate(gradients, parameters);
+    return false;
   }
   bool expects() const { return expects_; }
   bool has_translated(const GivenGradients& gradients) const {

@@ -68,10 +68,14 @@ void Parameters::exchange(std::size_t i, Parameter& other) noexcept {
   has_foreign_ |= static_cast<bool>(p.foreign);
 }
 
-void Parameters::follow_all() {
+bool Parameters::follow_all() {
+  bool is_quiet = true;
   for (std::size_t i = 0; i < count(); ++i) {
-    if (items_[i].foreign) follow(i);
+    if (follow_known(i)) continue;
+    is_quiet = false;
+    follow(i);
   }
+  return is_quiet;
 }
 
 void Parameters::follow(std::size_t i) {

@@ -44,11 +44,9 @@ class Parameters {
   const ParameterNames& names() const { return names_; }
 
   bool have_foreign() const { return has_foreign_; }
-  // Looks where arrays of other libraries are now. Throws where one is nowhere to be read. May run
-  // Python code, unless all of them have an exchange API.
-  void follow() {
-    if (has_foreign_) follow_all();
-  }
+  // Looks where arrays of other libraries are now. Throws where one is nowhere to be read. Whether
+  // that surely ran no Python code, as where all of them have an exchange API.
+  bool follow() { return !has_foreign_ || follow_all(); }
   // The same of those that have one, after follow(). Throws where one isn't as it was then, as
   // another thread has made it.
   void follow_again();
@@ -83,7 +81,7 @@ class Parameters {
   bool is_behind_previous(std::size_t i) const;
 
  private:
-  void follow_all();
+  bool follow_all();
   void follow(std::size_t i);
 
   std::vector<Parameter> items_;

@@ -153,12 +153,13 @@ void Stepper::keep(const GivenGradients& grads, Kept& kept) const {
 // it is for large work.
 void Stepper::look_at_foreign(GivenGradients& grads, Kept& kept) {
   translator_.translate_unexpected(grads, parameters_);
-  translator_.expect(grads, parameters_);
-  parameters_.follow();
+  const bool grads_quiet = translator_.expect(grads, parameters_);
+  const bool params_quiet = parameters_.follow();
   const std::size_t count = parameters_.count();
   const std::int64_t elements = parameters_.elements();
   const auto each = elements / static_cast<std::int64_t>(std::max<std::size_t>(count, 1));
   const bool holds = elements >= (std::int64_t(1) << 20) && each >= 16384;
+  if (grads_quiet && params_quiet && !holds) return;
   std::vector<const void*> held_params(holds ? count : 0), held_grads(holds ? count : 0);
   if (holds) {
     grads.given = py::tuple(grads.given);  // another thread may empty a list
