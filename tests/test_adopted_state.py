@@ -155,6 +155,17 @@ def test_an_adopted_array_that_is_no_longer_there(spoil: str) -> None:
     for act in acts:
         with pytest.raises(ValueError, match=r"^state\[2\]\['exp_avg'\]: .*Load the state again"):
             act()
+    for bad in ({"exp_avg": np.ones(4)}, {"exp_avg": np.ones(3, np.float32)}):
+        unfit = copy.deepcopy(saved)
+        unfit["state"][0].update(bad)
+        with pytest.raises((TypeError, ValueError), match=r"\['exp_avg'\]: expected"):
+            ours.load_state_dict(unfit)
+        with pytest.raises(ValueError, match="Load the state again"):
+            ours.step(grads)
+    with pytest.raises(RuntimeError, match="parameters were added"):
+        ours._engine.load([], [], 0, [], None, [])
+    with pytest.raises(ValueError, match="Load the state again"):
+        ours.step(grads)
     ours.load_state_dict(saved)
     for opt in (ours, theirs):
         opt.step(grads)

@@ -109,11 +109,7 @@ void Elsewhere::run(const Parameters& parameters, const Rules& rules) const {
     if (i < origins_.size()) piece.streams[3] = origins_[i];
   }
   work.fold();
-  if (parameters.have_foreign()) {
-    work.run(&Kernel::update);  // with the GIL: their memory stays where it is
-  } else {
-    run_for(work.elements(), [&] { work.run(&Kernel::update); });
-  }
+  run_for(work.elements(), [&] { work.run(&Kernel::update); }, !parameters.have_foreign());
 }
 
 }  // namespace fusedopt

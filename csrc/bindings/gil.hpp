@@ -93,14 +93,20 @@ void without_gil(const Work& work) {
 // to all gradients in the meantime, can cost more than the step itself.
 constexpr bool releases_gil(std::int64_t elements) { return elements >= 32768; }
 
-// Runs work() on so many elements.
+// Runs work() without the GIL where that is allowed: all that it works on has to stay where it is.
 template <typename Work>
-void run_for(std::int64_t elements, const Work& work) {
-  if (releases_gil(elements)) {
+void without_gil_if(bool is_allowed, const Work& work) {
+  if (is_allowed) {
     without_gil(work);
   } else {
     work();
   }
+}
+
+// Runs work() on so many elements.
+template <typename Work>
+void run_for(std::int64_t elements, const Work& work, bool may_release = true) {
+  without_gil_if(may_release && releases_gil(elements), work);
 }
 
 }  // namespace fusedopt

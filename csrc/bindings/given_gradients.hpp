@@ -45,6 +45,11 @@ class Translator {
     expects_ = translate(gradients, parameters);
     return false;
   }
+  // All there are, expected or not. Whether that surely ran no Python code.
+  bool translate_all(GivenGradients& gradients, const Parameters& parameters) {
+    translate_unexpected(gradients, parameters);
+    return expect(gradients, parameters);
+  }
   bool expects() const { return expects_; }
   bool has_translated(const GivenGradients& gradients) const {
     return !in_numpy_.empty() && gradients.items == in_numpy_.data();

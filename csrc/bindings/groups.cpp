@@ -79,7 +79,6 @@ void Stepper::rebind(const std::vector<std::pair<std::size_t, py::object>>& arra
   exchange();
   try {
     parameters_.follow();
-    parameters_.follow_again();
     writable_.find(parameters_);
     if (!bound_.is_none()) require_gradients(bound_);
   } catch (...) {
@@ -127,10 +126,8 @@ void Stepper::require_gradients(const Reference& tuple) {
   GivenGradients given;
   given.given = tuple;
   find_items(given);
-  translator_.translate_unexpected(given, parameters_);
-  translator_.expect(given, parameters_);
+  translator_.translate_all(given, parameters_);
   parameters_.follow();
-  parameters_.follow_again();
   translator_.follow_again(given, parameters_);
   gather(given.items);
 }
@@ -145,8 +142,7 @@ void Stepper::zero_grad() {
   GivenGradients given;
   given.given = bound_;
   find_items(given);
-  translator_.translate_unexpected(given, parameters_);
-  translator_.expect(given, parameters_);
+  translator_.translate_all(given, parameters_);
   translator_.follow_again(given, parameters_);
   PyObject* const* const grads = given.items;
   require_writeable(grads);
@@ -157,11 +153,7 @@ void Stepper::zero_grad() {
     const Parameter& p = parameters_[i];
     work.add(groups_.front().rule.rule().kernel(p.dtype), 0, p.size).streams[1] = data_of(grads[i]);
   }
-  if (translator_.expects() || parameters_.have_foreign()) {
-    work.zero_gradients();  // with the GIL: their memory stays where it is
-  } else {
-    run_for(work.elements(), [&work] { work.zero_gradients(); });
-  }
+  run_for(work.elements(), [&work] { work.zero_gradients(); }, !has_foreign());
   zero_cast(given);
 }
 

@@ -79,7 +79,7 @@ std::optional<std::size_t> LiveRule::place_of(const std::string& name) const {
   return static_cast<std::size_t>(found - names.items);
 }
 
-bool LiveRule::read_changed(std::int64_t completed_steps) {
+bool LiveRule::read(std::int64_t completed_steps) {
   if (asks_python_ || written_->values.size() != made_of_.size()) return false;
   for (std::size_t item = 0; item < made_of_.size(); ++item) {
     PyObject* now = PyList_GET_ITEM(written_->values.ptr(), static_cast<py::ssize_t>(item));

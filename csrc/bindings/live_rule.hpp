@@ -57,7 +57,7 @@ class LiveRule {
   bool is_current() const { return !asks_python_ && schedules_ == 0 && is_same(); }
   // Brings numbers up to date for the step after so many. False where that takes Python. Calls
   // schedules, which may throw.
-  bool read(std::int64_t completed_steps) { return is_current() || read_changed(completed_steps); }
+  bool read(std::int64_t completed_steps);
 
   void visit(Visitor& visitor) const;
 
@@ -79,7 +79,6 @@ class LiveRule {
     return count == made_of_.size() && std::memcmp(PySequence_Fast_ITEMS(list), made_of_.data(),
                                                    count * sizeof(PyObject*)) == 0;
   }
-  bool read_changed(std::int64_t completed_steps);
   bool take_assigned(std::size_t item, py::handle value);
   bool take(const Number& number, py::handle value);
   bool is_readable(py::handle value, std::size_t place);

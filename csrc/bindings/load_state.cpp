@@ -1,5 +1,7 @@
 // State of another optimizer, or of this one at another time.
+#include <algorithm>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <utility>
 
@@ -36,12 +38,6 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
     throw std::runtime_error("load_state_dict(): parameters were added since it was called");
   }
   for (std::size_t k = 0; k < groups_.size(); ++k) require_finite(groups_[k], rules[k].rule);
-  // Nothing is written to memory that is no longer there.
-  std::erase_if(adopted_, [this](const Adopted& a) {
-    const bool is_lost = !is_usable_still(a);
-    if (is_lost) states_.remove(a.state, a.parameter);
-    return is_lost;
-  });
   std::vector<Loaded> loaded = read_states(states);
   const std::size_t state_arrays = loaded.size();
   States::Missing missing;
@@ -56,7 +52,6 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   if (missing.bytes > 0) arena = memory_.allocate(missing.bytes, "the optimizer's state");
 
   parameters_.follow();
-  parameters_.follow_again();
   // No Python code runs from here on, which could change what is looked at.
   std::vector<char*> written(count);  // the parameters that are
   if (params) {
@@ -107,21 +102,18 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
       if (!kept[k * count + i]) states_.remove(k, i);
     }
   }
-  std::erase_if(adopted_,
-                [this](const Adopted& a) { return states_.data(a.state, a.parameter) != a.data; });
+  // What was lost has another array by now, perhaps where the first one lay.
+  std::erase_if(adopted_, [this](const Adopted& a) {
+    return states_.data(a.state, a.parameter) != a.data || !is_usable_still(a);
+  });
   writable_.keep_only([this](const Arena* a) { return a == steps_arena_.get() || states_.have(a); },
                       parameters_);
-  const auto copy = [&] {
+  without_gil_if(!parameters_.have_foreign(), [&] {
     for (const Loaded& l : loaded) {
       if (!is_copied(l)) continue;
       std::memmove(place_of(l), data_of(l.array), parameters_[l.parameter].bytes());
     }
-  };
-  if (parameters_.have_foreign()) {
-    copy();  // with the GIL: their memory stays where it is
-  } else {
-    without_gil(copy);
-  }
+  });
   for (std::size_t i = 0; i < count; ++i) {
     steps_[i] = steps[i];
     parameters_[i].fresh = false;
@@ -131,10 +123,17 @@ void Stepper::load(const py::list& states, const std::vector<std::int64_t>& step
   bring_up_to_date(updates);
 }
 
-// Memory for arrays that don't exist.
+// Memory for arrays that don't exist, or no longer.
 void Stepper::make_room(const std::vector<Loaded>& loaded, States::Missing& missing) const {
+  std::vector<Adopted> lost;
+  std::ranges::copy_if(adopted_, std::back_inserter(lost),
+                       [this](const Adopted& a) { return !is_usable_still(a); });
+  const auto is_lost = [&](const Loaded& l) {
+    return std::ranges::any_of(
+        lost, [&](const Adopted& a) { return a.state == l.state && a.parameter == l.parameter; });
+  };
   for (const Loaded& l : loaded) {
-    if (states_.data(l.state, l.parameter)) continue;
+    if (states_.data(l.state, l.parameter) && !is_lost(l)) continue;
     missing.places.push_back({l.state, l.parameter, 0.0});
     missing.bytes += Arena::room(parameters_[l.parameter].bytes());
   }

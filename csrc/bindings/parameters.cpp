@@ -75,6 +75,7 @@ bool Parameters::follow_all() {
     is_quiet = false;
     follow(i);
   }
+  if (!is_quiet) follow_again();
   return is_quiet;
 }
 

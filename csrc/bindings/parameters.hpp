@@ -47,8 +47,8 @@ class Parameters {
   // Looks where arrays of other libraries are now. Throws where one is nowhere to be read. Whether
   // that surely ran no Python code, as where all of them have an exchange API.
   bool follow() { return !has_foreign_ || follow_all(); }
-  // The same of those that have one, after follow(). Throws where one isn't as it was then, as
-  // another thread has made it.
+  // The same after Python code ran, of those that have one; runs none. Throws where one isn't as it
+  // was then.
   void follow_again();
   // The same of one that can be looked at without running Python code; false of another.
   bool follow_known(std::size_t i) {

@@ -38,7 +38,7 @@ bool Stepper::step_some_if_readable(py::handle grads, bool completes) {
   if (!choose(grads) || !gather_chosen()) return false;
   if (releases_gil(some_.elements())) {
     // To hold on to other libraries' memory is for a look at all.
-    if (parameters_.have_foreign() || translator_.expects()) return false;
+    if (has_foreign()) return false;
     for (const Chosen& chosen : chosen_) {
       if (chosen.grad != chosen.given) return false;
       kept.objects.push_back(reference_to(chosen.given));

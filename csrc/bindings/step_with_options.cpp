@@ -56,7 +56,7 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
   // From here on nothing can fail but by what gradients hold.
   bool moves = true;
   double norm = 0;
-  run_with(kept, [&] {
+  const auto work = [&] {
     const ScopedFloatMode mode(false);  // numbers don't depend on the caller's rounding mode
     if (options.scans()) {
       scan.run();
@@ -84,7 +84,8 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
     } else {
       plan_.run(&Kernel::update, gradients);
     }
-  });
+  };
+  run_for(plan_.elements(), work, kept.is_all);
   if (options.zero_grads && (moves || options.on_nonfinite == OnNonfinite::skip)) zero_cast(given);
   if (moves) {
     count_step(items, repeats);

@@ -90,7 +90,7 @@ void Stepper::run_step(GivenGradients& given, Kept& kept) {
   // From here on nothing can fail.
   count_step(given.items, repeats);
   plan_.fold();
-  run_with(kept, [this] { plan_.run(&Kernel::update); });
+  run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); }, kept.is_all);
 }
 
 void Stepper::traffic(py::handle grads) {
@@ -103,7 +103,7 @@ void Stepper::traffic(py::handle grads) {
     throw py::value_error("grads: take a step first");
   }
   keep(given, kept);
-  run_with(kept, [this] { plan_.run(&Kernel::traffic); });
+  run_for(plan_.elements(), [this] { plan_.run(&Kernel::traffic); }, kept.is_all);
 }
 
 // Makes all state that the step needs, and lays out the work anew.
@@ -144,7 +144,7 @@ void Stepper::keep(const GivenGradients& grads, Kept& kept) const {
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     kept.objects.push_back(reference_to(given[i]));
   }
-  if (!parameters_.have_foreign() && !translator_.expects()) kept.is_all = true;
+  if (!has_foreign()) kept.is_all = true;
 }
 
 // Puts NumPy arrays in the place of other libraries', and has them lie where these do. What can run
@@ -152,14 +152,11 @@ void Stepper::keep(const GivenGradients& grads, Kept& kept) const {
 // holds on to a library's memory may let go of the GIL meanwhile; as that takes a microsecond each,
 // it is for large work.
 void Stepper::look_at_foreign(GivenGradients& grads, Kept& kept) {
-  translator_.translate_unexpected(grads, parameters_);
-  const bool grads_quiet = translator_.expect(grads, parameters_);
-  const bool params_quiet = parameters_.follow();
+  bool is_quiet = translator_.translate_all(grads, parameters_);
   const std::size_t count = parameters_.count();
   const std::int64_t elements = parameters_.elements();
   const auto each = elements / static_cast<std::int64_t>(std::max<std::size_t>(count, 1));
   const bool holds = elements >= (std::int64_t(1) << 20) && each >= 16384;
-  if (grads_quiet && params_quiet && !holds) return;
   std::vector<const void*> held_params(holds ? count : 0), held_grads(holds ? count : 0);
   if (holds) {
     grads.given = py::tuple(grads.given);  // another thread may empty a list
@@ -169,10 +166,11 @@ void Stepper::look_at_foreign(GivenGradients& grads, Kept& kept) {
       held_params[i] = kept.memory.own(parameters_.given(i));
       held_grads[i] = kept.memory.own(given[i]);
     }
+    is_quiet = false;
   }
+  is_quiet &= parameters_.follow();
   // No Python code and no other thread runs from here on.
-  parameters_.follow_again();
-  translator_.follow_again(grads, parameters_);
+  if (!is_quiet) translator_.follow_again(grads, parameters_);
   for (std::size_t i = 0; i < held_params.size(); ++i) {
     const bool moved = (held_params[i] && held_params[i] != data_of(parameters_[i].array)) ||
                        (held_grads[i] && held_grads[i] != data_of(grads.items[i]) &&
@@ -348,6 +346,7 @@ void Stepper::move_ahead(const std::vector<double>& momenta) {
   mutex_.require_outside("lookahead()");
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("lookahead()");
+  require_adopted();
   if (momenta.size() != groups_.size()) {
     throw std::runtime_error("lookahead(): parameters were added since it was called");
   }
@@ -370,6 +369,7 @@ void Stepper::move_to_averages() {
   mutex_.require_outside("swap_ema()");
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("swap_ema()");
+  require_adopted();
   memory_.require_own();
   std::vector<char*> averages = states_.arrays_of("ema");
   look_at_those_with(averages);
@@ -378,9 +378,7 @@ void Stepper::move_to_averages() {
 
 // Looks at parameters again, of which those that have a partner are about to be written.
 void Stepper::look_at_those_with(const std::vector<char*>& partners) {
-  require_adopted();
   parameters_.follow();
-  parameters_.follow_again();
   look_at_parameters([&](std::size_t i) { return partners[i] != nullptr; });
 }
 
@@ -406,7 +404,9 @@ py::tuple Stepper::state(py::ssize_t index) {
 }
 
 // New ones over the memory of other libraries' arrays.
-py::list Stepper::arrays() const {
+py::list Stepper::arrays() {
+  const std::scoped_lock lock(mutex_);
+  const StepMutex::Reentry open(mutex_);
   py::list arrays;
   for (std::size_t i = 0; i < parameters_.count(); ++i) {
     const Parameter& p = parameters_[i];

@@ -117,7 +117,7 @@ class Stepper {
   py::tuple state(py::ssize_t index);
   std::int64_t completed_steps() const { return completed_steps_; }
   // The parameters as NumPy arrays.
-  py::list arrays() const;
+  py::list arrays();
   // Steps taken by each parameter: a read-only int64 array, live until a group is added.
   py::object step_counts() const;
 
@@ -181,14 +181,8 @@ class Stepper {
   bool prepare(GivenGradients& grads, Kept& kept, States::Missing& made, Pieces pieces,
                const CheckMore& check_more);
   void look_at_foreign(GivenGradients& grads, Kept& kept);
-  template <typename Work>
-  void run_with(const Kept& kept, const Work& work) const {
-    if (kept.is_all && releases_gil(plan_.elements())) {
-      without_gil(work);
-    } else {
-      work();
-    }
-  }
+  // Whether there are arrays of other libraries, or were at the last look.
+  bool has_foreign() const { return parameters_.have_foreign() || translator_.expects(); }
   void require_gradients(const Reference& tuple);
   void require_writeable(PyObject* const* grads) const;
   void require_apart(PyObject* const* grads) const;
@@ -265,11 +259,11 @@ bool Stepper::prepare(GivenGradients& grads, Kept& kept, States::Missing& made, 
   require_adopted();
   const auto is_refreshed = [&] { return pieces == Pieces::joined && refresh(grads.items); };
   bool repeats = false;
-  if (!parameters_.have_foreign() && !translator_.expects()) {
+  if (!has_foreign()) {
     repeats = is_refreshed();
     if (!repeats) translator_.translate_unexpected(grads, parameters_);
   }
-  if (parameters_.have_foreign() || translator_.expects()) {
+  if (has_foreign()) {
     look_at_foreign(grads, kept);
     repeats = is_refreshed();
   }

@@ -44,7 +44,8 @@ def refuse_joblib() -> None:
     that steps other arrays than its model's.
     """
     # Its pickler, which is Python code, asks for the parts itself: pickle's, in C, has no frame.
-    pickler = sys._getframe(2).f_locals.get("self")
+    caller = sys._getframe(1).f_back  # None where C code alone is on the stack
+    pickler = caller and caller.f_locals.get("self")
     if type(pickler).__module__ == "joblib.numpy_pickle":
         raise TypeError(
             "an optimizer can't be written by joblib, which makes two arrays of one that is in two "
