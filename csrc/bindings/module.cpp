@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "bindings/arrays.hpp"
+#include "bindings/contents.hpp"
 #include "bindings/functional.hpp"
 #include "bindings/native_type.hpp"
 #include "bindings/rules.hpp"
@@ -350,6 +351,9 @@ PYBIND11_MODULE(_core, module) {
              py::arg("arguments"));
 
   module.def("global_norm", &global_norm, py::arg("arrays"));
+  module.def("contents", &contents, py::arg("object"));
+  module.def("has_contents", &has_contents, py::arg("object"), py::arg("contents"));
+  module.def("attributes", &attributes, py::arg("objects"), py::arg("name"));
 
   module.def("rules", &rules);
   module.def("config", &config);

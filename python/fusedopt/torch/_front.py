@@ -1,0 +1,178 @@
+"""What the optimizers have in common: all is torch's, but the step itself."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, ClassVar
+
+import torch
+from torch.autograd import profiler
+from torch.optim import optimizer
+
+from .._step_options import StepResult
+from ._bound import Bound, Kind
+from ._layout import WORKING_DTYPES
+
+
+class Front(torch.optim.Optimizer):
+    """Stands before one of torch's classes, whose constructor, groups and state it keeps."""
+
+    _kind: ClassVar[Kind]
+    _bound: Bound | None = None
+
+    #: What the last step with options did; None where it had none.
+    step_result: StepResult | None = None
+
+    def __init__(self, params: Any, forms: dict[str, Any], **theirs: Any) -> None:
+        for name in ("differentiable", "capturable"):
+            if theirs.get(name):
+                raise ValueError(
+                    f"{name}: expected False, as a step is one kernel on the CPU, got True"
+                )
+        known = inspect.signature(super().__init__).parameters
+        for name in theirs.keys() - known:
+            if name not in self._kind.hyperparameters():
+                if theirs[name]:
+                    raise TypeError(f"{name}: torch {torch.__version__} doesn't have it")
+                del theirs[name]
+        # Before the groups are made, which get them, too. What an older torch doesn't have is ours.
+        self._forms = {**forms, **{name: theirs.pop(name) for name in theirs.keys() - known}}
+        super().__init__(params, **theirs)
+        # torch's GradScaler is to unscale gradients itself, as it does where this isn't there.
+        vars(self).pop("_step_supports_amp_scaling", None)
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Add parameters with hyperparameters of their own, as torch does.
+
+        Raises
+        ------
+        TypeError
+            If a parameter isn't on the CPU, or of another dtype than a floating or complex one.
+        ValueError
+            If a hyperparameter is out of range, or doesn't fit others.
+        """
+        self.defaults.update(vars(self).pop("_forms", {}))
+        super().add_param_group(param_group)
+        try:
+            self._require_usable(self.param_groups[-1])
+        except (TypeError, ValueError):
+            del self.param_groups[-1]
+            raise
+
+    def _require_usable(self, group: dict[str, Any]) -> None:
+        number = len(self.param_groups) - 1
+        for i, p in enumerate(group["params"]):
+            if p.device.type != "cpu" or p.layout is not torch.strided:
+                raise TypeError(
+                    f"param_groups[{number}]['params'][{i}]: expected a dense tensor on the CPU, "
+                    f"got {_described(p)}; torch.optim has optimizers for others"
+                )
+            if p.dtype not in WORKING_DTYPES:
+                names = ", ".join(str(dtype).removeprefix("torch.") for dtype in WORKING_DTYPES)
+                raise TypeError(
+                    f"param_groups[{number}]['params'][{i}]: expected a tensor of {names}, "
+                    f"got {p.dtype}"
+                )
+        self._kind.require_values(number, group)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        before: list[dict[str, Any]] = vars(self).get("param_groups", [])
+        super().__setstate__(state)
+        self._bound = None
+        # State of torch's own doesn't say which form it is of: that stays.
+        for k, group in enumerate(self.param_groups):
+            own = before[k] if k < len(before) else self.defaults
+            for name in self._kind.hyperparameters():
+                if name in own:
+                    group.setdefault(name, own[name])
+
+    def step(self, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
+        """Take a step, as torch's, or one with options.
+
+        Parameters
+        ----------
+        closure : callable, optional
+            Computes gradients and returns the loss.
+        **options
+            ``loss_scale``, ``max_norm``, ``max_array_norm``, ``clip_value``, ``on_nonfinite``,
+            ``zero_grads`` and ``stats``, as in `fusedopt.Optimizer.step`; what it returns is then
+            ``step_result``.
+
+        Returns
+        -------
+        loss
+            What the closure returned, or None.
+
+        Raises
+        ------
+        TypeError, ValueError, FloatingPointError
+            As `fusedopt.Optimizer.step`. Nothing has changed then.
+        RuntimeError
+            If a gradient is sparse.
+        """
+        is_watched = (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or optimizer._global_optimizer_pre_hooks
+            or optimizer._global_optimizer_post_hooks
+            or profiler._is_profiler_enabled
+        )
+        # Where a subclass has a step of its own, torch has put the hooks around that.
+        if is_watched and type(self).step is Front.step:
+            return _with_hooks(self, closure, **options)
+        return self._step(closure, **options)
+
+    step.hooked = True  # type: ignore[attr-defined]  # torch needn't put its hooks around it
+
+    def _step(self, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        bound = self._bound
+        if bound is None or not bound.is_current(self.param_groups, self.state):
+            bound = self._bind()
+        try:
+            self.step_result = bound.step(options)
+        except (TypeError, ValueError):
+            closely = True  # nothing has changed: there is more to do than usually, or it is wrong
+        else:
+            closely = False
+        if closely:
+            if not bound.fits():
+                bound = self._bind()
+            self.step_result = bound.step(options, closely=True)
+        return loss
+
+    def _bind(self) -> Bound:
+        self._bound = None
+        for k, group in enumerate(self.param_groups):
+            if group.get("differentiable"):
+                raise ValueError(f"param_groups[{k}]['differentiable']: expected False, got True")
+        self._bound = Bound(self._kind, self.param_groups, self.state)
+        return self._bound
+
+    def swap_ema(self) -> AbstractContextManager[None]:
+        """Put the averages in the parameters' place, for a ``with`` block.
+
+        As `fusedopt.Optimizer.swap_ema`, where groups have an ``ema_decay``; the averages are
+        ``state[p]["ema"]``.
+        """
+        bound = self._bound
+        if bound is None or not bound.is_current(self.param_groups, self.state):
+            bound = self._bind()
+        return bound.swapped()
+
+
+def _plain_step(self: Front, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
+    return self._step(closure, **options)
+
+
+_with_hooks = torch.optim.Optimizer.profile_hook_step(_plain_step)
+
+
+def _described(tensor: Any) -> str:
+    kind = "" if tensor.layout is torch.strided else f" of layout {tensor.layout}"
+    return f"one on {tensor.device}{kind}"
