@@ -87,7 +87,10 @@ class Comparer {
   explicit Comparer(const py::tuple& contents)
       : items_(contents.ptr()),
         kinds_(PyBytes_AS_STRING(PyTuple_GET_ITEM(items_, 0))),
-        size_(PyTuple_GET_SIZE(items_)) {}
+        size_(PyTuple_GET_SIZE(items_)) {
+    for (Py_ssize_t place = 1; place < far; ++place) fetch_dict(place);
+    for (Py_ssize_t place = 1; place < near; ++place) fetch_keys(place);
+  }
 
   bool meet(PyObject* object, int, Kind& kind) {
     if (!pass(object)) return false;
@@ -95,11 +98,32 @@ class Comparer {
     return true;
   }
   bool pass(PyObject* object) {
+    fetch_dict(place_ + far);
+    fetch_keys(place_ + near);
     return place_ < size_ && PyTuple_GET_ITEM(items_, place_++) == object;
   }
   bool is_at_end() const { return place_ == size_; }
 
  private:
+  // Reads what is compared soon: of a dict two stretches of memory, one after the other.
+  void fetch_dict(Py_ssize_t place) const {
+    if (place < size_ && is_dict(place)) fetch(PyTuple_GET_ITEM(items_, place));
+  }
+  void fetch_keys(Py_ssize_t place) const {
+    if (place >= size_ || !is_dict(place)) return;
+    const auto* dict = reinterpret_cast<PyDictObject*>(PyTuple_GET_ITEM(items_, place));
+    const auto* keys = reinterpret_cast<const char*>(dict->ma_keys);
+    for (int line = 0; line < 3; ++line) fetch(keys + 64 * line);
+  }
+  static void fetch([[maybe_unused]] const void* address) {
+#ifdef __GNUC__
+    __builtin_prefetch(address);
+#endif
+  }
+  bool is_dict(Py_ssize_t place) const { return kinds_[place - 1] == char(Kind::dict); }
+
+  static constexpr Py_ssize_t far = 80, near = 40;  // in items; there are nine for each of Adam's
+
   PyObject* items_;
   const char* kinds_;
   Py_ssize_t size_;

@@ -16,6 +16,7 @@
 
 #include "bindings/arrays.hpp"
 #include "bindings/contents.hpp"
+#include "bindings/float_counts.hpp"
 #include "bindings/functional.hpp"
 #include "bindings/native_type.hpp"
 #include "bindings/rules.hpp"
@@ -353,6 +354,8 @@ PYBIND11_MODULE(_core, module) {
   module.def("global_norm", &global_norm, py::arg("arrays"));
   module.def("contents", &contents, py::arg("object"));
   module.def("has_contents", &has_contents, py::arg("object"), py::arg("contents"));
+  module.def("are_counts", &are_counts, py::arg("floats"), py::arg("counts"));
+  module.def("write_counts", &write_counts, py::arg("floats"), py::arg("counts"));
   module.def("attributes", &attributes, py::arg("objects"), py::arg("name"));
 
   module.def("rules", &rules);

@@ -60,6 +60,8 @@ class Bound:
     parameter's ``data`` became; hyperparameters are those in torch's groups.
     """
 
+    is_swapped = False  # whether the averages are in the parameters' place
+
     def __init__(self, kind: Kind, groups: Groups, state: State) -> None:
         self._kind = kind
         self._groups = groups
@@ -119,11 +121,13 @@ class Bound:
                 entries.update({n: a.copy() for n, a in entries.items() if hasattr(a, "copy")})
             self._core.load_state_dict(saved, copy=False)
         self._counts = self._core.step_counts
+        _core.write_counts(self._steps, self._counts)
         for index, entries in states.items():
             own = self._state[self._params[index]]
             for name in self._kind.states:
                 if entries.get(name) is not None:
                     self._share(own, name, index, entries[name])
+            self._share_step(own, index)
 
     def _read_state(self, index: int) -> dict[str, Any]:
         """Return a parameter's state as the core takes it; none of ours may be there."""
@@ -139,6 +143,10 @@ class Bound:
             if "step" in own:
                 found["step"] = own["step"].item()
         return found
+
+    def _share_step(self, own: dict[str, Any], index: int) -> None:
+        if self._kind.counts_steps:
+            own["step"] = torch.from_numpy(self._steps[index : index + 1]).reshape(())
 
     def _share(self, own: dict[str, Any], name: str, index: int, array: Any) -> None:
         """Let an entry of torch's state lie over the core's memory, or be a copy beside it."""
@@ -157,8 +165,7 @@ class Bound:
             self._unpublished.discard(index)
             made = dict(self._core.state[index])
             own = self._state[self._params[index]] if made.keys() - {"step"} else {}
-            if self._kind.counts_steps:
-                own["step"] = torch.from_numpy(self._steps[index : index + 1]).reshape(())
+            self._share_step(own, index)
             for name in self._kind.states:
                 if name in made and not isinstance(own.get(name), torch.Tensor):
                     self._share(own, name, index, made[name])
@@ -168,7 +175,6 @@ class Bound:
         """Remember what there is, to see what others change."""
         self._groups_then = _core.contents(self._groups)
         self._state_then = _core.contents(self._state)
-        self._steps_then = self._steps.tobytes()
 
     def is_current(self, groups: Groups, state: State) -> bool:
         """Return whether that is what it is over, after taking over numbers that were assigned."""
@@ -177,10 +183,13 @@ class Bound:
             and state is self._state
             and (_core.has_contents(groups, self._groups_then) or self._takes_numbers())
             and _core.has_contents(state, self._state_then)
-            and self._steps.tobytes() == self._steps_then
-            and all(seen.param.data_ptr() == seen.address for seen in self._seen.values())
-            and (not self._seen or self.fits())
+            and (not self._kind.counts_steps or _core.are_counts(self._steps, self._counts))
+            and (not self._seen or self._sees_all())
         )
+
+    def _sees_all(self) -> bool:
+        addresses = (seen.param.data_ptr() == seen.address for seen in self._seen.values())
+        return self.fits() and all(addresses)
 
     def fits(self) -> bool:
         """Return whether parameters are laid out as they were."""
@@ -227,8 +236,7 @@ class Bound:
         if self._unpublished:
             self._publish(grads)
         if self._kind.counts_steps:
-            np.copyto(self._steps, self._counts, casting="unsafe")
-            self._steps_then = self._steps.tobytes()
+            _core.write_counts(self._steps, self._counts)
         return result
 
     def _laid_out(self, grads: list[Tensor], closely: bool) -> list[Any]:
@@ -283,15 +291,17 @@ class Bound:
         """Hold the averages in the parameters' place, for a block."""
         every = [p.detach() for p in self._params]
         self._laid_out(every, closely=False)
-        with self._core.swap_ema():
-            self._write_copies(every)
-            increment_version(self._params)
-            try:
+        try:
+            with self._core.swap_ema():
+                self.is_swapped = True
+                self._write_copies(every)
+                increment_version(self._params)
                 yield
-            finally:
-                self._laid_out(every, closely=False)
-        self._write_copies(every)
-        increment_version(self._params)
+        finally:
+            if self.is_swapped:
+                self.is_swapped = False
+                self._write_copies(every)
+                increment_version(self._params)
 
 
 def increment_version(tensors: list[Tensor]) -> None:

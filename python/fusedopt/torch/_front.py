@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -14,6 +15,28 @@ from torch.optim import optimizer
 from .._step_options import StepResult
 from ._bound import Bound, Kind
 from ._layout import WORKING_DTYPES
+
+
+def _hooked_where_watched(step: Callable[..., Any]) -> Callable[..., Any]:
+    """Put torch's hooks and its profiler around a step only where there are any: they take 6 us."""
+    with_hooks = torch.optim.Optimizer.profile_hook_step(step)
+
+    @functools.wraps(step)
+    def wrapper(self: Front, *args: Any, **kwargs: Any) -> Any:
+        is_watched = (
+            self._optimizer_step_pre_hooks
+            or self._optimizer_step_post_hooks
+            or optimizer._global_optimizer_pre_hooks
+            or optimizer._global_optimizer_post_hooks
+            or profiler._is_profiler_enabled
+        )
+        # Where a subclass has a step of its own, torch has put them around that.
+        if is_watched and type(self).step is wrapper:
+            return with_hooks(self, *args, **kwargs)
+        return step(self, *args, **kwargs)
+
+    wrapper.hooked = True  # type: ignore[attr-defined]  # torch need do no more
+    return wrapper
 
 
 class Front(torch.optim.Optimizer):
@@ -78,6 +101,7 @@ class Front(torch.optim.Optimizer):
         self._kind.require_values(number, group)
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self._require_home("load_state_dict()")
         before: list[dict[str, Any]] = vars(self).get("param_groups", [])
         super().__setstate__(state)
         self._bound = None
@@ -88,6 +112,7 @@ class Front(torch.optim.Optimizer):
                 if name in own:
                     group.setdefault(name, own[name])
 
+    @_hooked_where_watched
     def step(self, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
         """Take a step, as torch's, or one with options.
 
@@ -112,41 +137,32 @@ class Front(torch.optim.Optimizer):
         RuntimeError
             If a gradient is sparse.
         """
-        is_watched = (
-            self._optimizer_step_pre_hooks
-            or self._optimizer_step_post_hooks
-            or optimizer._global_optimizer_pre_hooks
-            or optimizer._global_optimizer_post_hooks
-            or profiler._is_profiler_enabled
-        )
-        # Where a subclass has a step of its own, torch has put the hooks around that.
-        if is_watched and type(self).step is Front.step:
-            return _with_hooks(self, closure, **options)
-        return self._step(closure, **options)
-
-    step.hooked = True  # type: ignore[attr-defined]  # torch needn't put its hooks around it
-
-    def _step(self, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
         loss = None
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        bound = self._bound
-        if bound is None or not bound.is_current(self.param_groups, self.state):
-            bound = self._bind()
+        bound = self._current()
         try:
             self.step_result = bound.step(options)
         except (TypeError, ValueError):
-            closely = True  # nothing has changed: there is more to do than usually, or it is wrong
+            looks_closely = True  # nothing has changed; it is wrong, or there is more to do
         else:
-            closely = False
-        if closely:
+            looks_closely = False
+        if looks_closely:
             if not bound.fits():
                 bound = self._bind()
             self.step_result = bound.step(options, closely=True)
         return loss
 
+    def _current(self) -> Bound:
+        """Return what is bound to what there is now."""
+        bound = self._bound
+        if bound is None or not bound.is_current(self.param_groups, self.state):
+            bound = self._bind()
+        return bound
+
     def _bind(self) -> Bound:
+        self._require_home("step()")
         self._bound = None
         for k, group in enumerate(self.param_groups):
             if group.get("differentiable"):
@@ -154,23 +170,38 @@ class Front(torch.optim.Optimizer):
         self._bound = Bound(self._kind, self.param_groups, self.state)
         return self._bound
 
+    def _require_home(self, action: str) -> None:
+        if self._bound is not None and self._bound.is_swapped:
+            raise RuntimeError(f"{action}: the parameters are elsewhere, inside swap_ema()")
+
     def swap_ema(self) -> AbstractContextManager[None]:
         """Put the averages in the parameters' place, for a ``with`` block.
 
         As `fusedopt.Optimizer.swap_ema`, where groups have an ``ema_decay``; the averages are
         ``state[p]["ema"]``.
+
+        Raises
+        ------
+        ValueError
+            If no group has an ``ema_decay`` and no parameter an average.
+        RuntimeError
+            If the parameters are elsewhere already; ``step``, ``state_dict`` and
+            ``load_state_dict`` raise it inside the block.
         """
-        bound = self._bound
-        if bound is None or not bound.is_current(self.param_groups, self.state):
-            bound = self._bind()
-        return bound.swapped()
+        self._require_home("swap_ema()")
+        return self._current().swapped()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return torch's, whose groups hold our forms, too.
 
-def _plain_step(self: Front, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
-    return self._step(closure, **options)
-
-
-_with_hooks = torch.optim.Optimizer.profile_hook_step(_plain_step)
+        Raises
+        ------
+        RuntimeError
+            Inside ``with opt.swap_ema()``.
+        """
+        self._require_home("state_dict()")
+        found: dict[str, Any] = super().state_dict()
+        return found
 
 
 def _described(tensor: Any) -> str:
