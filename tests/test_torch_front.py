@@ -1,10 +1,12 @@
 """Contract: fusedopt.torch's optimizers are torch's, in all but how a step is computed."""
 
 import copy
+import gc
 import io
 import pickle
 import subprocess
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -16,9 +18,10 @@ from published import peer
 
 torch = peer("torch")
 peer("expecttest")  # which torch's database of optimizers imports
-import fusedopt.torch as front  # noqa: E402
 from torch.optim import optimizer  # noqa: E402
 from torch.testing._internal.common_optimizers import optim_db  # noqa: E402
+
+import fusedopt.torch as front  # noqa: E402
 
 NAMES = ["SGD", "RMSprop", "Adam", "AdamW"]
 TOLERANCE = {torch.float32: 1e-6, torch.float64: 1e-13, torch.complex64: 1e-6}
@@ -859,11 +862,9 @@ def test_parameters_that_share_memory_are_refused_by_name() -> None:
 
 
 def test_importing_fusedopt_imports_no_torch() -> None:
-    code = (
-        "import sys, fusedopt; assert 'torch' not in sys.modules; import fusedopt.torch; print(1)"
-    )
+    code = "import sys, fusedopt; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "1\n"
+    assert done.stdout == "False\n"
 
 
 @pytest.fixture
@@ -883,12 +884,9 @@ def test_steps_are_counted_in_the_default_dtype() -> None:
 
 
 def test_optimizers_go_with_their_models() -> None:
-    import gc
-    import weakref
-
     model = torch.nn.Linear(3, 2)
     opt = front.Adam(model.parameters())
-    model.weight.register_post_accumulate_grad_hook(lambda p: opt.step())
+    model.opt = opt  # a circle
     model(torch.ones(1, 3)).sum().backward()
     opt.step()
     gone = weakref.ref(opt)

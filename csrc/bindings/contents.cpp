@@ -132,20 +132,20 @@ class Comparer {
 
 }  // namespace
 
-py::tuple contents(py::handle object) {
+py::tuple contents(py::handle owner) {
   Collector collector;
-  walk(object.ptr(), most_levels, collector);
+  walk(owner.ptr(), most_levels, collector);
   return collector.result();
 }
 
-bool has_contents(py::handle object, const py::tuple& contents) {
+bool has_contents(py::handle owner, const py::tuple& contents) {
   if (contents.empty() || !PyBytes_Check(PyTuple_GET_ITEM(contents.ptr(), 0)) ||
       PyBytes_GET_SIZE(PyTuple_GET_ITEM(contents.ptr(), 0)) + 1 !=
           PyTuple_GET_SIZE(contents.ptr())) {
     throw py::type_error("contents: expected what contents() gave");
   }
   Comparer comparer(contents);
-  return walk(object.ptr(), most_levels, comparer) && comparer.is_at_end();
+  return walk(owner.ptr(), most_levels, comparer) && comparer.is_at_end();
 }
 
 py::tuple attributes(const py::list& objects, const py::str& name) {

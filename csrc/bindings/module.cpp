@@ -352,8 +352,8 @@ PYBIND11_MODULE(_core, module) {
              py::arg("arguments"));
 
   module.def("global_norm", &global_norm, py::arg("arrays"));
-  module.def("contents", &contents, py::arg("object"));
-  module.def("has_contents", &has_contents, py::arg("object"), py::arg("contents"));
+  module.def("contents", &contents, py::arg("owner"));
+  module.def("has_contents", &has_contents, py::arg("owner"), py::arg("contents"));
   module.def("are_counts", &are_counts, py::arg("floats"), py::arg("counts"));
   module.def("write_counts", &write_counts, py::arg("floats"), py::arg("counts"));
   module.def("attributes", &attributes, py::arg("objects"), py::arg("name"));

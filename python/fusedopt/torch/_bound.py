@@ -13,6 +13,7 @@ import torch
 from .. import _core
 from .._hyperparameters import in_kind
 from .._step_options import StepResult
+from .._types import Array
 from ..optimizer import Optimizer
 from ._layout import Layout, Tensor
 
@@ -45,7 +46,6 @@ class Kind(NamedTuple):
 class _Seen(NamedTuple):
     """A parameter that the core can't look at by itself."""
 
-    index: int
     param: Tensor
     address: int
     copy: Tensor | None  # over the core's memory, where that isn't the parameter's
@@ -77,8 +77,8 @@ class Bound:
             i for i, p in enumerate(self._params) if p.numel() == 1 and i not in self._seen
         ]
         self._unpublished = set(range(len(self._params)))
-        dtype = np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
-        self._steps = np.zeros(len(self._params), dtype)  # what state["step"] are views of
+        #: What each state["step"] is a view of, as torch counts: in its default dtype, or float32.
+        self._steps: Array = np.zeros(len(self._params), _dtype_of_counts())
         self._adopt_state()
         self._note()
 
@@ -105,7 +105,7 @@ class Bound:
         array = layout.array(param)
         is_own = array.ctypes.data == param.data_ptr()
         copy = None if is_own else layout.tensor(array)
-        self._seen[index] = _Seen(index, param, param.data_ptr(), copy, [])
+        self._seen[index] = _Seen(param, param.data_ptr(), copy, [])
         return array
 
     def _adopt_state(self) -> None:
@@ -225,7 +225,7 @@ class Bound:
         grads, stepped = _core.attributes(self._params, "grad")
         given = self._laid_out(grads, closely) if closely or self._seen or self._single else grads
         if options:
-            result = self._core.step(given, **options)
+            result: StepResult | None = self._core.step(given, **options)
             if options.get("zero_grads"):
                 self._zero(grads, given)
         else:
@@ -314,6 +314,10 @@ def increment_version(tensors: list[Tensor]) -> None:
 
 
 _TAKES_MANY = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 5)
+
+
+def _dtype_of_counts() -> type[np.floating[Any]]:
+    return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
 
 
 @contextmanager

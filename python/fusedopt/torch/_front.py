@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import Any, ClassVar
 
@@ -64,7 +64,7 @@ class Front(torch.optim.Optimizer):
         self._forms = {**forms, **{name: theirs.pop(name) for name in theirs.keys() - known}}
         super().__init__(params, **theirs)
         # torch's GradScaler is to unscale gradients itself, as it does where this isn't there.
-        vars(self).pop("_step_supports_amp_scaling", None)
+        self.__dict__.pop("_step_supports_amp_scaling", None)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyperparameters of their own, as torch does.
@@ -76,7 +76,7 @@ class Front(torch.optim.Optimizer):
         ValueError
             If a hyperparameter is out of range, or doesn't fit others.
         """
-        self.defaults.update(vars(self).pop("_forms", {}))
+        self.defaults.update(self.__dict__.pop("_forms", {}))
         super().add_param_group(param_group)
         try:
             self._require_usable(self.param_groups[-1])
@@ -102,7 +102,7 @@ class Front(torch.optim.Optimizer):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._require_home("load_state_dict()")
-        before: list[dict[str, Any]] = vars(self).get("param_groups", [])
+        before: list[dict[str, Any]] = self.__dict__.get("param_groups", [])
         super().__setstate__(state)
         self._bound = None
         # State of torch's own doesn't say which form it is of: that stays.

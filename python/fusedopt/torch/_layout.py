@@ -73,7 +73,7 @@ class Layout:
         return array
 
     def tensor(self, array: Array) -> Tensor:
-        """Return such an array as a tensor over the same memory, laid out as torch lays out state."""
+        """Return such an array as a tensor over the same memory, laid out as torch's state."""
         flat = torch.from_numpy(array.reshape(-1))
         if self.dtype.is_complex:
             flat = torch.view_as_complex(flat.view(-1, 2))
