@@ -102,6 +102,11 @@ def lists_of_arrays(results: Results) -> str:
     return table([what, threads, against, gradients, ours, theirs, they_take, reached], results)
 
 
+def tensors_of_torch(results: Results) -> str:
+    what: Column = ("parameters", LEFT, lambda row, _: row.parameters)
+    return table([what, threads, against, gradients, ours, theirs, they_take, reached], results)
+
+
 def small_arrays(results: Results) -> str:
     def figure(row: Row, pair: Paired) -> str:
         return report.digits(pair.ratio) if row.section == "values" else report.in_units(pair.ours)
@@ -135,6 +140,7 @@ def rooflines(results: Results) -> str:
 TABLES: dict[str, tuple[tuple[str, ...], Callable[[Results], str]]] = {
     "one array": (("one array",), one_array),
     "lists of arrays": (("lists of arrays",), lists_of_arrays),
+    "torch's tensors": (("torch's tensors",), tensors_of_torch),
     "small arrays": (("small arrays, in time", "values"), small_arrays),
     "forms": (("forms",), forms),
     "rooflines": (("traffic roofline",), rooflines),

@@ -21,6 +21,7 @@ MODULES = [
     # The last two for what may not be installed.
     if not m.name.startswith(("fusedopt._core", "fusedopt._bench", "fusedopt._threadpoolctl"))
 ]
+FRONTS = {"fusedopt.torch": "torch"}  # and what each is for
 PUBLIC = [
     *(getattr(fusedopt, name) for name in fusedopt.__all__ if name[0] != "_"),
     *(getattr(functional, name) for name in functional.__all__),
@@ -31,6 +32,9 @@ PUBLIC = [
 
 @pytest.mark.parametrize("name", MODULES)
 def test_docstrings(name: str) -> None:
+    for front, library in FRONTS.items():
+        if name.startswith(front):
+            peer(library)
     with np.printoptions(legacy=False):
         failed, _ = doctest.testmod(importlib.import_module(name))
     assert failed == 0
@@ -51,6 +55,7 @@ PAGES = [
 NEEDS = {
     "docs/howto/from_torch.md": ("torch",),
     "docs/howto/other_arrays.md": ("torch",),
+    "docs/torch.md": ("torch",),
     "docs/howto/from_keras.md": ("jax", "keras"),
     "docs/howto/from_optax.md": ("jax",),
     "docs/howto/from_scikit_learn.md": ("sklearn",),

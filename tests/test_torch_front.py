@@ -3,6 +3,7 @@
 import copy
 import gc
 import io
+import os
 import pickle
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 import fusedopt
+from layers import BUILT
 from published import peer
 
 torch = peer("torch")
@@ -865,6 +867,23 @@ def test_importing_fusedopt_imports_no_torch() -> None:
     code = "import sys, fusedopt; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False\n"
+
+
+@pytest.mark.parametrize("chosen", [None, "serial", "auto"])
+@pytest.mark.parametrize("by", ["environment", "call"])
+def test_torchs_threads_are_shared_where_nobody_chose(chosen: str | None, by: str) -> None:
+    code = "import fusedopt; "
+    environment = {k: v for k, v in os.environ.items() if k != "FUSEDOPT_THREADING_LAYER"}
+    if chosen and by == "call":
+        code += f"fusedopt.set_threading_layer({chosen!r}); "
+    elif chosen:
+        environment["FUSEDOPT_THREADING_LAYER"] = chosen
+    code += "import fusedopt.torch; print(fusedopt.get_threading_layer())"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, env=environment
+    )
+    default = "openmp" if "openmp" in BUILT else "auto"
+    assert done.stdout.split() == [chosen or default]
 
 
 @pytest.fixture

@@ -88,9 +88,9 @@ def set_threading_layer(layer: str) -> None:
 
         ``"serial"``: no threads; everything runs on the calling thread.
 
-        ``"auto"``, the default: each thread that steps looks at how long its steps take, and uses
+        ``"auto"``, the default, until `fusedopt.torch` is imported: each thread that steps looks at how long its steps take, and uses
         the pool where that helps, else OpenMP where a library has brought its runtime and that
-        helps, else neither.
+        helps, else neither. With `fusedopt.torch`, ``"openmp"`` is the default, if it can be had.
 
     Raises
     ------
@@ -109,7 +109,20 @@ def set_threading_layer(layer: str) -> None:
     >>> fusedopt.set_threading_layer("serial")
     >>> fusedopt.set_threading_layer("auto")
     """
+    global _layer_was_chosen
     _core.set_threading_layer(_LAYERS("layer", layer))
+    _layer_was_chosen = True
+
+
+#: By a user, in this process or its environment.
+_layer_was_chosen = False
+
+
+def suggest_threading_layer(layer: str) -> None:
+    """Choose a layer where no user has chosen one, and this process can have it."""
+    if not _layer_was_chosen:
+        with suppress(ValueError, RuntimeError):  # as in a build without it: the default stays
+            _core.set_threading_layer(_LAYERS("layer", layer))
 
 
 def set_flush_denormal(mode: bool) -> bool:
@@ -213,11 +226,13 @@ def _apply_environment() -> None:
     A worker that is a fork isn't to fail for what its parent has loaded: it falls back.
     """
     variable = "FUSEDOPT_THREADING_LAYER"
+    global _layer_was_chosen
     layer = os.environ.get(variable)
     if not layer:
         return
     try:
         _core.set_threading_layer(_LAYERS(variable, layer), even_if_stayed_behind=True)
+        _layer_was_chosen = True
     except ValueError as error:
         raise ImportError(str(error)) from None
     except RuntimeError as error:

@@ -13,7 +13,7 @@ from . import whole_step
 from .contest import Roofline, WithOptimizer, make_fusedopt
 from .machine import available_memory, last_level_cache
 from .paired import Paired, measure_pair
-from .peers import PEERS, make_peer
+from .peers import PEERS, make_peer, peer_module
 from .workloads import FORMS, RULES, Arrays, Rule, elements_of, gradients, streams_of, weights
 
 
@@ -96,6 +96,14 @@ LISTS: dict[tuple[str, str, str], float | None] = {
     ("RMSprop", "GPT-2", "torch.compile"): 1,
 }
 
+#: torch's own tensors, Adam in fusedopt.torch, against torch's default, foreach and fused Adam.
+FRONT: dict[str, dict[str, float]] = {
+    "two layers": {"torch default": 8, "torch foreach": 8, "torch fused": 4},
+    "policy": {"torch default": 14, "torch foreach": 14, "torch fused": 5},
+    "GPT-2": {"torch default": 4, "torch foreach": 3, "torch fused": 1.2},
+    "1000x16": {"torch default": 60, "torch foreach": 15, "torch fused": 20},
+}
+
 #: With more elements than this, the gradients of one step are out of the caches before the next.
 FRESH_BELOW = 1_000_000
 QUICK_BELOW = 2_000_000
@@ -110,6 +118,7 @@ def all_rows(scope: Scope) -> Iterator[Row]:
     for (rule, workload, peer), least in LISTS.items():
         for threads in scope.threads:
             yield from _against_peer(scope, rule, workload, peer, threads, least)
+    yield from _front(scope)
     yield from _overhead()
     yield from _values()
     for threads in scope.threads:
@@ -142,6 +151,28 @@ def _measure_peer(
     params, grads = weights(workload, "float32"), gradients(workload, "float32")
     theirs = make_peer(peer, rule, params, grads, threads)
     ours = make_fusedopt(rule, params, grads)
+    return measure_pair(ours, theirs, seconds=seconds, fresh=fresh, threads=threads)
+
+
+def _front(scope: Scope) -> Iterator[Row]:
+    """Yield fusedopt.torch against the classes that it takes the place of."""
+    for workload, rivals in FRONT.items():
+        large = elements_of(workload) > QUICK_BELOW
+        if scope.quick and large:
+            continue
+        for threads, (rival, least) in product(scope.threads, rivals.items()):
+            fresh = not large
+            measure = partial(_measure_front, rival, workload, threads, fresh)
+            section, goal = "torch's tensors", Goal(least)
+            yield Row(
+                section, "Adam", "float32", workload, rival, threads, measure, goal, fresh=fresh
+            )
+
+
+def _measure_front(rival: str, workload: str, threads: int, fresh: bool, seconds: float) -> Paired:
+    params, grads = weights(workload, "float32"), gradients(workload, "float32")
+    theirs = make_peer(rival, "Adam", params, grads, threads)
+    ours = peer_module(rival).make_front("Adam", params, grads)
     return measure_pair(ours, theirs, seconds=seconds, fresh=fresh, threads=threads)
 
 

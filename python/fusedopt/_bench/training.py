@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-import fusedopt
-
 Call = Callable[[], object]
 
 #: Parameters of networks with two hidden layers that are trained with torch, about.
@@ -33,6 +31,8 @@ class Training:
 def train(parameters: int, seconds: float) -> Training:
     """Train two equal networks in turn, one with our Adam and one with torch's, fused."""
     import torch
+
+    import fusedopt.torch
 
     torch.set_num_threads(fusedopt.get_num_threads())
     torch.manual_seed(0)
@@ -63,8 +63,8 @@ def train(parameters: int, seconds: float) -> Training:
         return run
 
     def ours(params: list[Any]) -> Call:
-        opt = fusedopt.Adam([p.detach().numpy() for p in params])
-        return lambda: opt.step([p.grad.numpy() for p in params])
+        step: Call = fusedopt.torch.Adam(params).step
+        return step
 
     def theirs(params: list[Any]) -> Call:
         step: Call = torch.optim.Adam(params, fused=True).step

@@ -116,9 +116,17 @@ def _resnet50() -> Shapes:
     return (*shapes, (1000, inputs), (1000,))
 
 
+def _policy() -> Shapes:
+    """stable-baselines3's MlpPolicy for CartPole: a policy and its critic."""
+    hidden = ((64, 4), (64,), (64, 64), (64,))
+    return (*hidden, *hidden, (2, 64), (2,), (1, 64), (1,))
+
+
 #: Parameters of real models, and many small ones.
 LISTS: dict[str, Callable[[], Shapes]] = {
     "MLP": lambda: ((64, 100), (100,), (100, 100), (100,), (100, 10), (10,)),
+    "two layers": lambda: ((16, 4), (16,), (2, 16), (2,)),
+    "policy": _policy,
     "1000x16": lambda: 1000 * ((16,),),
     "1000x256": lambda: 1000 * ((256,),),
     "ResNet-50": _resnet50,

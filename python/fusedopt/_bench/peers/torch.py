@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch.optim import swa_utils
 
+import fusedopt.torch
+
 from .. import whole_step
 from ..contest import Contestant
 from ..workloads import RULES, Arrays
@@ -87,6 +89,12 @@ def make(variant: str, rule: str, params: Arrays, grads: Arrays) -> Contestant:
     optimizer = partial(getattr(torch.optim, name), **options, **_VARIANTS[variant])
     contestant = Compiled if variant == "compile" else WithTensors
     return contestant(optimizer, params, grads)
+
+
+def make_front(rule: str, params: Arrays, grads: Arrays) -> Contestant:
+    """Return fusedopt.torch's optimizer over copies of the parameters."""
+    name, options = RULES[rule]
+    return WithTensors(partial(getattr(fusedopt.torch, name), **options), params, grads)
 
 
 def set_threads(count: int) -> None:
