@@ -1,6 +1,7 @@
 """Settings of the whole library, and what it was built with and runs on."""
 
 import os
+from contextlib import suppress
 from typing import Any
 
 from . import _core
@@ -88,9 +89,9 @@ def set_threading_layer(layer: str) -> None:
 
         ``"serial"``: no threads; everything runs on the calling thread.
 
-        ``"auto"``, the default, until `fusedopt.torch` is imported: each thread that steps looks at how long its steps take, and uses
-        the pool where that helps, else OpenMP where a library has brought its runtime and that
-        helps, else neither. With `fusedopt.torch`, ``"openmp"`` is the default, if it can be had.
+        ``"auto"``: each thread that steps looks at how long its steps take, and uses the pool where
+        that helps, else OpenMP where a library has brought its runtime and that helps, else
+        neither. It is the default; `fusedopt.torch` makes that ``"openmp"``, if it can be had.
 
     Raises
     ------
