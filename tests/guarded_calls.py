@@ -14,6 +14,7 @@ from cases import CASES, DTYPES, RULE_CASES, Case, copies, random_arrays
 from fusedopt import _core
 from fusedopt.functional import global_norm
 from guarded_memory import Store
+from native_calls import apply_rule
 
 # What the code compares sizes with, in bytes of one array: blocks that are asked for ahead, their
 # distance, arrays that are worth it, and where state is laid out by pages.
@@ -112,9 +113,8 @@ class Calls:
             expected = {n: [opt.state[i][n].copy() for i in range(len(given))] for n in names}
 
             def call(arrays: list[list[Any]], t: int = t) -> None:
-                _core.apply(
-                    rule, hyper, t, dict(zip(["params", "grads", *names], arrays, strict=True))
-                )
+                named = ["params", "grads", *(f"{n}s" for n in names)]
+                apply_rule(rule, hyper, t, dict(zip(named, arrays, strict=True)))
 
             self.guarded(
                 f"{case}",
@@ -173,7 +173,7 @@ class Calls:
                     hyper: Any = hyper,
                     arguments: Any = arguments,
                 ) -> None:
-                    _core.apply(name, hyper, 1, dict(zip(arguments, arrays, strict=True)))
+                    apply_rule(name, hyper, 1, dict(zip(arguments, arrays, strict=True)))
 
                 self.guarded(name, before, after, call, f"calls of {name}")
             one_by_one = [global_norm(a) for a in p]

@@ -20,3 +20,13 @@ NO_OPTIONS: dict[str, Any] = {
     "zero_grads": False,
     "stats": False,
 }
+
+
+def apply_rule(
+    rule: str, hyperparameters: dict[str, float], step: Any, arguments: dict[str, Any]
+) -> None:
+    """Take a step of a rule, with arrays by their arguments' names."""
+    function = _core.RuleFunction(
+        list(arguments), [], lambda _: (rule, hyperparameters), lambda _, value: int(value)
+    )
+    function((), step, *arguments.values())

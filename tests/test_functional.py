@@ -1,6 +1,7 @@
 """Contract: the functions for callers who own their state do what the classes do, and check it."""
 
 import inspect
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -212,3 +213,133 @@ def test_the_norm_is_that_of_a_step(dtype: type) -> None:
     ]:
         with pytest.raises(error, match=f"^{text}"):
             functional.global_norm(bad)
+
+
+def adam_state(count: int, dtype: Any = np.float32) -> tuple[Any, Any, Any]:
+    params = random_arrays(0, dtype, [7] * count)
+    return params, [np.zeros_like(p) for p in params], [np.zeros_like(p) for p in params]
+
+
+@pytest.mark.parametrize("kind", [list, tuple, np.array])
+def test_each_parameter_may_have_a_step_count_of_its_own(kind: Any) -> None:
+    params, m, v = adam_state(4)
+    alone, m_alone, v_alone = adam_state(4)
+    counts = [3, 3, 1, 2**40]
+    grads = random_arrays(1, np.float32, [7] * 4)
+    functional.adam_(params, grads, m, v, step=kind(counts), lr=0.1)
+    for i, count in enumerate(counts):
+        functional.adam_(alone[i], grads[i], m_alone[i], v_alone[i], step=count, lr=0.1)
+        np.testing.assert_array_equal(params[i], alone[i])
+    p, buffers = random_arrays(2, np.float32, [3, 3]), [np.ones(3, np.float32) for _ in range(2)]
+    g = random_arrays(3, np.float32, [3, 3])
+    functional.sgd_(p, g, buffers, step=kind([1, 2]), lr=0.1, momentum=0.5)
+    np.testing.assert_array_equal(buffers[0], g[0])  # a fresh one
+    np.testing.assert_array_equal(buffers[1], np.float32(0.5) + g[1])
+
+
+@pytest.mark.parametrize(
+    ("step", "error", "text"),
+    [
+        ([1, 2, 3], ValueError, "^step: expected 2 counts, one for each parameter, got 3$"),
+        ([1, 0], ValueError, r"^step\[1\]: expected a count from 1, got 0$"),
+        ([1, 2.0], TypeError, r"^step\[1\]: expected an int, got 2.0"),
+        ([True, 2], TypeError, r"^step\[0\]: expected an int, got True"),
+        ([], ValueError, "^step: expected 2 counts"),
+        (2**63, ValueError, "^step: expected a count from 1"),
+        (None, TypeError, "^step: expected an int, got None"),
+        ("12", TypeError, "^step: expected an int"),
+    ],
+)
+def test_wrong_step_counts(step: Any, error: type[Exception], text: str) -> None:
+    params, m, v = adam_state(2)
+    before = copies(params)
+    with pytest.raises(error, match=text):
+        functional.adam_(params, copies(params), m, v, step=step, lr=0.1)
+    with pytest.raises(TypeError, match="^step: expected an int, as params is one array"):
+        functional.adam_(params[0], params[1], m[0], v[0], step=[1], lr=0.1)
+    for p, q in zip(params, before, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+
+def test_hyperparameters_count_anew_at_each_call() -> None:
+    """Of those that were remembered from the last one, none is used."""
+    own, m, v = adam_state(1, np.float64)
+    expected = own[0].copy()
+    values: list[dict[str, Any]] = [
+        {"lr": 0.1},
+        {"lr": 0.2},
+        {"lr": 0.2, "weight_decay": 0.1},
+        {"lr": 0.2, "weight_decay": 0.2, "beta1": 0.5},
+        {"lr": 0.2, "weight_decay": 0},
+        {"lr": 0, "eps": 1e-3},
+        {"lr": 1, "eps_hat": True},
+        {"lr": 1, "bias_correction": False, "maximize": True},
+        {"lr": np.float32(0.5), "maximize": np.False_},
+        {"lr": 0.1, "eps": 0.5, "beta2": 0.9},
+    ]
+    opt = fusedopt.Adam([expected], lr=0.1)
+    for k, options in enumerate(values * 2, start=1):
+        group = opt.param_groups[0]
+        defaults = {"eps": 1e-8, "weight_decay": 0.0, "maximize": False, "eps_hat": False}
+        beta1, beta2 = options.get("beta1", 0.9), options.get("beta2", 0.999)
+        changed = {**defaults, "bias_correction": True, "betas": (beta1, beta2), **options}
+        for name, value in changed.items():
+            if name not in {"beta1", "beta2"}:
+                group[name] = value
+        g = random_arrays(k, np.float64, [7])
+        opt.step(g)
+        functional.adam_(own[0], g[0], m[0], v[0], step=k, **options)
+        np.testing.assert_array_equal(own[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"lr": -0.1}, "^lr: expected a finite number >= 0, got -0.1$"),
+        ({"lr": float("nan")}, "^lr: expected"),
+        ({"lr": True}, "^lr: expected"),
+        ({"lr": lambda _: 0.1}, "^lr: expected"),
+        ({"lr": 0.1, "beta1": 1.0}, "^beta1: expected"),
+        ({"lr": 0.1, "maximize": 1}, "^maximize: expected True or False"),
+        ({"lr": 0.1, "eps_root": 0.1, "eps_hat": True}, "^eps_hat: needs"),
+    ],
+)
+def test_what_was_right_before_doesnt_make_it_right(options: dict[str, Any], text: str) -> None:
+    params, m, v = adam_state(1)
+    arguments = params[0], params[0].copy(), m[0], v[0]
+    functional.adam_(*arguments, step=1, lr=0.1, eps_root=0.1)
+    functional.adam_(*arguments, step=1, lr=1.0, eps_hat=True)
+    before = params[0].copy()
+    for _ in range(2):
+        with pytest.raises((TypeError, ValueError), match=text):
+            functional.adam_(*arguments, step=1, **options)
+        np.testing.assert_array_equal(params[0], before)
+    functional.adam_(*arguments, step=2, lr=0.1)
+    assert not np.array_equal(params[0], before)
+
+
+def test_a_number_too_large_for_float32_is_refused_there_alone() -> None:
+    for dtype, is_refused in ((np.float64, False), (np.float32, True), (np.float64, False)):
+        p = np.ones(3, dtype)
+        if is_refused:
+            with pytest.raises(ValueError, match="finite in float32"):
+                functional.sgd_(p, p.copy(), step=1, lr=1e300)
+        else:
+            functional.sgd_(p, p.copy(), step=1, lr=1e300)
+            assert (p == 1 - 1e300).all()
+
+
+def test_threads_may_call_with_numbers_of_their_own() -> None:
+    def work(k: int) -> bool:
+        p, q = np.ones(5), np.ones(5)
+        opt = fusedopt.SGD([q], lr=0.1)
+        for step in range(1, 400):
+            lr = (step % 7) * 0.01 * (k + 1)
+            opt.param_groups[0]["lr"] = lr
+            g = np.full(5, 0.1 * k)
+            opt.step([g])
+            functional.sgd_(p, g, step=step, lr=lr)
+        return bool((p == q).all())
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(work, range(8)))

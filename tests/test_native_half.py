@@ -9,7 +9,7 @@ import pytest
 import fusedopt
 from cases import copies
 from fusedopt import LossScaler, _core
-from native_calls import NO_OPTIONS, native_rule
+from native_calls import NO_OPTIONS, apply_rule, native_rule
 
 SGD = native_rule("sgd", lr=1.0)
 MOMENTUM = native_rule("momentum", lr=0.5)
@@ -32,20 +32,25 @@ def test_steps_count_from_1(step: int) -> None:
     p = np.ones(3)
     arguments = {"params": p, "grads": np.ones(3)}
     with pytest.raises(ValueError, match=f"^step: expected 1 or more, got {step}$"):
-        _core.apply(*SGD[:2], step, arguments)
+        apply_rule(*SGD[:2], step, arguments)
     assert np.array_equal(p, np.ones(3))
-    _core.apply(*SGD[:2], 1, arguments)
+    apply_rule(*SGD[:2], 1, arguments)
     assert np.array_equal(p, np.zeros(3))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2, 4])
 def test_a_rule_gets_as_many_arguments_as_it_has(count: int) -> None:
     rule, values, _ = MOMENTUM
-    names = ["params", "grads", "momentum_buffers", "more"]
-    arrays = {name: np.ones(3) for name in names[:count]}
-    with pytest.raises(ValueError, match="^arguments: expected 3$"):
-        _core.apply(rule, values, 1, arrays)
+    names = ["params", "grads", "momentum_buffers"]
+    arrays = {name: np.ones(3) for name in names[: min(count, 2)]}
+    with pytest.raises(ValueError, match="^names: expected those of rule 'momentum'$"):
+        apply_rule(rule, values, 1, arrays)
     assert all((array == 1).all() for array in arrays.values())
+    function = _core.RuleFunction(names, [], lambda _: (rule, values), lambda _, value: int(value))
+    given = [np.ones(3) for _ in range(count)]
+    with pytest.raises(ValueError, match="^arguments: expected 3$"):
+        function((), 1, *given)
+    assert all((array == 1).all() for array in given)
 
 
 def test_a_step_that_is_refused_leaves_no_state() -> None:

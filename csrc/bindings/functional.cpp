@@ -1,6 +1,10 @@
 #include "bindings/functional.hpp"
 
+#include <algorithm>
+#include <array>
+#include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "bindings/arrays.hpp"
@@ -15,55 +19,68 @@ namespace fusedopt {
 namespace {
 
 // One argument: an array alone, or as many arrays as there are parameters.
-struct Argument {
-  std::string name;
-  bool alone;
-  std::vector<Reference> arrays;
-
-  Label label(std::size_t index) const {
-    return {name, alone ? -1 : static_cast<py::ssize_t>(index)};
+class Argument {
+ public:
+  // One array, which the caller keeps, isn't referred to here: that would take time.
+  Argument(std::string_view name, py::handle value)
+      : name_(name), alone_(PyArray_Check(value.ptr()) ? value.ptr() : nullptr) {
+    if (alone_) return;
+    if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
+      throw py::type_error(std::string(name) + ": expected an array or a list of arrays, got " +
+                           (value.is_none() ? "None" : type_name(value)));
+    }
+    const Reference list = is_list_or_tuple(value) ? reference_to(value) : list_of(value);
+    const py::ssize_t count = PySequence_Fast_GET_SIZE(list.ptr());
+    arrays_.reserve(static_cast<std::size_t>(count));
+    for (py::ssize_t i = 0; i < count; ++i) {
+      arrays_.push_back(reference_to(PySequence_Fast_GET_ITEM(list.ptr(), i)));
+    }
   }
+
+  bool is_alone() const { return alone_ != nullptr; }
+  std::size_t size() const { return alone_ ? 1 : arrays_.size(); }
+  py::handle operator[](std::size_t index) const {
+    return alone_ ? py::handle(alone_) : py::handle(arrays_[index]);
+  }
+  Label label(std::size_t index) const {
+    return {name_, alone_ ? -1 : static_cast<py::ssize_t>(index)};
+  }
+  std::string name() const { return std::string(name_); }
+
+ private:
+  std::string_view name_;
+  PyObject* alone_;
+  std::vector<Reference> arrays_;
 };
 
-Argument read_argument(py::handle name, py::handle value) {
-  Argument argument{py::cast<std::string>(name), PyArray_Check(value.ptr()) != 0, {}};
-  if (argument.alone) {
-    argument.arrays.push_back(reference_to(value));
-    return argument;
-  }
-  if (!PyList_Check(value.ptr()) && !PyTuple_Check(value.ptr())) {
-    throw py::type_error(argument.name + ": expected an array or a list of arrays, got " +
-                         type_name(value));
-  }
-  const Reference list = is_list_or_tuple(value) ? reference_to(value) : list_of(value);
-  const py::ssize_t count = PySequence_Fast_GET_SIZE(list.ptr());
-  for (py::ssize_t i = 0; i < count; ++i) {
-    argument.arrays.push_back(reference_to(PySequence_Fast_GET_ITEM(list.ptr(), i)));
-  }
-  return argument;
-}
+// A rule has at most its parameters, their gradients and three state arrays.
+constexpr std::size_t most_arguments = 5;
 
-std::vector<Argument> read_arguments(const py::dict& arguments, const RuleInfo& rule) {
-  std::vector<Argument> read;
-  for (const auto& [name, value] : arguments) {
-    const Argument& next = read.emplace_back(read_argument(name, value));
-    const Argument& params = read.front();
-    if (next.alone != params.alone) {
-      throw py::type_error(next.name + ": expected " +
-                           (params.alone ? "an array" : "a list of arrays") +
+class Arguments {
+ public:
+  const Argument& operator[](std::size_t k) const { return *own_[k]; }
+  std::size_t size() const { return count_; }
+
+  void add(std::string_view name, py::handle value) {
+    if (count_ == most_arguments) throw py::value_error("arguments: too many");
+    const Argument& next = own_[count_].emplace(name, value);
+    const Argument& params = *own_[0];
+    if (next.is_alone() != params.is_alone()) {
+      throw py::type_error(next.name() + ": expected " +
+                           (params.is_alone() ? "an array" : "a list of arrays") +
                            ", as params is, got " + type_name(value));
     }
-    if (next.arrays.size() != params.arrays.size()) {
-      throw py::value_error(next.name + ": expected " + quantity(params.arrays.size(), "array") +
-                            ", one for each parameter, got " + std::to_string(next.arrays.size()));
+    if (next.size() != params.size()) {
+      throw py::value_error(next.name() + ": expected " + quantity(params.size(), "array") +
+                            ", one for each parameter, got " + std::to_string(next.size()));
     }
+    ++count_;
   }
-  const auto expected = static_cast<std::size_t>((rule.reads_gradient ? 2 : 1) + rule.states.count);
-  if (read.size() != expected) {
-    throw py::value_error("arguments: expected " + std::to_string(expected));
-  }
-  return read;
-}
+
+ private:
+  std::array<std::optional<Argument>, most_arguments> own_;
+  std::size_t count_ = 0;
+};
 
 // An array among the arguments.
 struct Place {
@@ -76,7 +93,7 @@ std::size_t gradients_of(const RuleInfo& rule) { return rule.reads_gradient ? 1 
 
 // Throws where memory that is written is also anything else. Gradients may share memory with each
 // other.
-void require_disjoint(const std::vector<Argument>& arguments, std::size_t gradients) {
+void require_disjoint(const Arguments& arguments, std::size_t gradients) {
   std::vector<Place> places;
   const auto text = [&](std::size_t owner) {
     const auto [argument, index] = places[owner];
@@ -84,9 +101,9 @@ void require_disjoint(const std::vector<Argument>& arguments, std::size_t gradie
   };
   std::vector<Interval> written, read;
   for (std::size_t k = 0; k < arguments.size(); ++k) {
-    for (std::size_t i = 0; i < arguments[k].arrays.size(); ++i) {
-      if (arguments[gradients].arrays[i].is_none()) continue;
-      PyArrayObject* array = as_array(arguments[k].arrays[i]);
+    for (std::size_t i = 0; i < arguments[k].size(); ++i) {
+      if (arguments[gradients][i].is_none()) continue;
+      PyArrayObject* array = as_array(arguments[k][i]);
       const auto bytes = static_cast<std::size_t>(PyArray_NBYTES(array));
       (gradients != none && k == gradients ? read : written)
           .push_back(interval_of(PyArray_DATA(array), bytes, places.size()));
@@ -104,54 +121,154 @@ void require_disjoint(const std::vector<Argument>& arguments, std::size_t gradie
   }
 }
 
+// How many steps each parameter has taken with this one.
+class Steps {
+ public:
+  // So many parameters, or one that isn't in a list.
+  Steps(py::handle given, std::optional<std::size_t> parameters, py::handle check) {
+    if (PyLong_CheckExact(given.ptr()) || !is_list(given)) {
+      one_ = read("step", given, check);
+      return;
+    }
+    if (!parameters)
+      throw py::type_error("step: expected an int, as params is one array, got a list");
+    const Reference list = is_list_or_tuple(given) ? reference_to(given) : list_of(given);
+    const auto count = static_cast<std::size_t>(PySequence_Fast_GET_SIZE(list.ptr()));
+    if (count != *parameters) {
+      throw py::value_error("step: expected " + quantity(*parameters, "count") +
+                            ", one for each parameter, got " + std::to_string(count));
+    }
+    std::vector<Reference> items;  // checks may run Python code
+    for (std::size_t i = 0; i < count; ++i) {
+      items.push_back(
+          reference_to(PySequence_Fast_GET_ITEM(list.ptr(), static_cast<py::ssize_t>(i))));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      each_.push_back(read("step[" + std::to_string(i) + "]", items[i], check));
+    }
+  }
+
+  std::int64_t operator[](std::size_t index) const { return each_.empty() ? one_ : each_[index]; }
+
+ private:
+  static bool is_list(py::handle given) {
+    return PyList_Check(given.ptr()) || PyTuple_Check(given.ptr()) ||
+           (PyArray_Check(given.ptr()) && PyArray_NDIM(as_array(given)) == 1);
+  }
+  static std::int64_t read(const std::string& name, py::handle given, py::handle check) {
+    if (PyLong_CheckExact(given.ptr())) {
+      int overflow = 0;
+      const long long count = PyLong_AsLongLongAndOverflow(given.ptr(), &overflow);
+      if (overflow == 0 && count >= 1) return count;
+    }
+    const auto count = py::cast<std::int64_t>(check(name, given));
+    if (count < 1) {
+      throw py::value_error(name + ": expected 1 or more, got " + std::to_string(count));
+    }
+    return count;
+  }
+
+  std::int64_t one_ = 1;
+  std::vector<std::int64_t> each_;
+};
+
 }  // namespace
 
-void apply(std::string_view rule_name, const py::dict& hyperparameters, std::int64_t step,
-           const py::dict& argument_dict) {
-  const ConfiguredRule rule(rule_name, hyperparameters);
-  const std::vector<Argument> arguments = read_arguments(argument_dict, *rule.info);
-  if (step < 1) throw py::value_error("step: expected 1 or more, got " + std::to_string(step));
+ConfiguredRule RuleFunction::rule_of(const py::tuple& values) {
+  if (!live_.take(values)) {
+    const py::object meant = configure_(values);
+    const auto [name, numbers] = py::cast<std::tuple<std::string, py::dict>>(meant);
+    const ConfiguredRule made(name, numbers);
+    arguments_ = arguments_of(*made.info);
+    live_.configure({made, std::nullopt}, values, false);
+  }
+  return live_.rule();
+}
+
+std::vector<std::size_t> RuleFunction::arguments_of(const RuleInfo& rule) const {
+  const std::size_t first_state = rule.reads_gradient ? 2 : 1;
+  std::vector<std::size_t> found;
+  for (std::size_t k = 0; k < std::min(first_state, names_.size()); ++k) found.push_back(k);
+  for (int k = 0; k < rule.states.count; ++k) {
+    const auto name = std::ranges::find(names_, std::string(rule.states.items[k]) + 's');
+    if (name != names_.end()) {
+      found.push_back(static_cast<std::size_t>(name - names_.begin()));
+    }
+  }
+  const std::size_t expected = first_state + static_cast<std::size_t>(rule.states.count);
+  if (found.size() != expected || expected > most_arguments) {
+    throw py::value_error("names: expected those of rule '" + std::string(rule.name) + "'");
+  }
+  return found;
+}
+
+void RuleFunction::operator()(const py::tuple& values, py::handle step, const py::args& arrays) {
+  if (arrays.size() != names_.size()) {
+    throw py::value_error("arguments: expected " + std::to_string(names_.size()));
+  }
+  const ConfiguredRule rule = rule_of(values);
+  Arguments arguments;
+  for (const std::size_t k : arguments_) arguments.add(names_[k], arrays[k]);
   const Argument& params = arguments[0];
   const std::size_t gradients = gradients_of(*rule.info), first_state = gradients + 1;
+  const Steps steps(step, params.is_alone() ? std::nullopt : std::optional(params.size()),
+                    check_step_);
 
-  Plan plan;
-  const auto coefficients =
-      plan.add_coefficients(*rule.info, rule.hyperparameters.data(), step, step == 1);
-  for (std::size_t i = 0; i < params.arrays.size(); ++i) {
-    const py::object& param = params.arrays[i];
-    const DType dtype = require_parameter(param, params.label(i));
+  // One for all calls of a thread: no other begins before it has run, and memory is there.
+  thread_local Plan plan;
+  plan.clear();
+  std::array<std::size_t, dtype_count> coefficients{};
+  std::int64_t step_before = 0;
+  for (std::size_t i = 0; i < params.size(); ++i) {
+    const DType dtype = require_parameter(params[i], params.label(i));
     rule.require_finite(dtype);
-    const Layout layout{dtype, shape_of(param), params.label(i)};
+    const Layout layout{dtype, shape_of(params[i]), params.label(i)};
     for (std::size_t k = first_state; k < arguments.size(); ++k) {
-      require_usable(arguments[k].arrays[i], arguments[k].label(i), layout, Access::update);
+      require_usable(arguments[k][i], arguments[k].label(i), layout, Access::update);
     }
     if (gradients != none) {
       const Argument& grads = arguments[gradients];
-      if (grads.arrays[i].is_none()) continue;
-      require_usable(grads.arrays[i], grads.label(i), layout, Access::read);
+      if (grads[i].is_none()) continue;
+      require_usable(grads[i], grads.label(i), layout, Access::read);
+    }
+    if (steps[i] != step_before) {
+      step_before = steps[i];
+      coefficients = plan.add_coefficients(*rule.info, rule.hyperparameters.data(), step_before,
+                                           step_before == 1);
     }
     Piece& piece = plan.add(rule.kernel(dtype), coefficients[static_cast<std::size_t>(dtype)],
-                            PyArray_SIZE(as_array(param)));
+                            PyArray_SIZE(as_array(params[i])));
     // What a rule doesn't read is asked for all the same, ahead: the parameter is there.
-    piece.streams[0] = piece.streams[1] = data_of(param);
-    if (gradients != none) piece.streams[1] = data_of(arguments[gradients].arrays[i]);
+    piece.streams[0] = piece.streams[1] = data_of(params[i]);
+    if (gradients != none) piece.streams[1] = data_of(arguments[gradients][i]);
     for (std::size_t k = first_state; k < arguments.size(); ++k) {
-      piece.streams[2 + k - first_state] = data_of(arguments[k].arrays[i]);
+      piece.streams[2 + k - first_state] = data_of(arguments[k][i]);
     }
   }
   require_disjoint(arguments, gradients);
   plan.fold();
-  // The arrays stay alive in arguments, which holds references.
+  // The arrays stay alive: the caller has those that are arguments, and arguments has the others.
   run_for(plan.elements(), [&] { plan.run(&Kernel::update); });
 }
 
+void RuleFunction::visit(Visitor& visitor) const {
+  live_.visit(visitor);
+  visitor(configure_);
+  visitor(check_step_);
+}
+
+void RuleFunction::let_go_of_objects() {
+  live_ = LiveRule(std::nullopt);
+  configure_ = check_step_ = py::object();
+}
+
 double global_norm(py::handle list) {
-  const Argument arrays = read_argument(py::str("arrays"), list);
+  const Argument arrays("arrays", list);
   ArrayScan scan;
-  scan.reserve(arrays.arrays.size());
+  scan.reserve(arrays.size());
   std::int64_t elements = 0;
-  for (std::size_t i = 0; i < arrays.arrays.size(); ++i) {
-    const py::object& array = arrays.arrays[i];
+  for (std::size_t i = 0; i < arrays.size(); ++i) {
+    const py::handle array = arrays[i];
     if (array.is_none()) continue;
     const DType dtype = require_readable(array, arrays.label(i));
     const std::int64_t size = PyArray_SIZE(as_array(array));

@@ -80,11 +80,9 @@ std::optional<std::size_t> LiveRule::place_of(const std::string& name) const {
 }
 
 bool LiveRule::read(std::int64_t completed_steps) {
-  if (asks_python_ || written_->values.size() != made_of_.size()) return false;
-  for (std::size_t item = 0; item < made_of_.size(); ++item) {
-    PyObject* now = PyList_GET_ITEM(written_->values.ptr(), static_cast<py::ssize_t>(item));
-    if (now != made_of_[item].ptr() && !take_assigned(item, now)) return false;
-  }
+  if (asks_python_) return false;
+  const py::list& values = written_->values;
+  if (!take_items(PySequence_Fast_ITEMS(values.ptr()), values.size())) return false;
   if (schedules_ == 0) return true;
   const auto step = py::int_(completed_steps);
   for (const Number& number : numbers_) {
@@ -93,6 +91,14 @@ bool LiveRule::read(std::int64_t completed_steps) {
     const Reference given =
         result_of([&] { return PyObject_CallOneArg(schedule.ptr(), step.ptr()); });
     if (!take(number, given)) return false;
+  }
+  return true;
+}
+
+bool LiveRule::take_items(PyObject* const* items, std::size_t count) {
+  if (asks_python_ || count != made_of_.size()) return false;
+  for (std::size_t item = 0; item < count; ++item) {
+    if (items[item] != made_of_[item].ptr() && !take_assigned(item, items[item])) return false;
   }
   return true;
 }

@@ -58,6 +58,10 @@ class LiveRule {
   // Brings numbers up to date for the step after so many. False where that takes Python. Calls
   // schedules, which may throw.
   bool read(std::int64_t completed_steps);
+  // The same from a tuple in the place of Python's list, in which no schedule is.
+  bool take(const py::tuple& values) {
+    return take_items(PySequence_Fast_ITEMS(values.ptr()), values.size()) && schedules_ == 0;
+  }
 
   void visit(Visitor& visitor) const;
 
@@ -79,6 +83,8 @@ class LiveRule {
     return count == made_of_.size() && std::memcmp(PySequence_Fast_ITEMS(list), made_of_.data(),
                                                    count * sizeof(PyObject*)) == 0;
   }
+  // The hyperparameters that there are now; false where Python has to say what one means.
+  bool take_items(PyObject* const* items, std::size_t count);
   bool take_assigned(std::size_t item, py::handle value);
   bool take(const Number& number, py::handle value);
   bool is_readable(py::handle value, std::size_t place);

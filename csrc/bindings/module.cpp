@@ -108,8 +108,17 @@ GroupRule group_rule(const GroupRuleArguments& arguments) {
 }
 
 // Where a group's hyperparameters are kept, and for each of them the numbers that it stands for.
-using WrittenArguments =
-    std::tuple<py::list, std::vector<std::vector<std::tuple<std::string, double, double>>>>;
+using Bounds = std::vector<std::vector<std::tuple<std::string, double, double>>>;
+using WrittenArguments = std::tuple<py::list, Bounds>;
+
+std::vector<std::vector<NumberBounds>> number_bounds(const Bounds& bounds) {
+  std::vector<std::vector<NumberBounds>> found;
+  for (const auto& numbers : bounds) {
+    auto& own = found.emplace_back();
+    for (const auto& [name, low, high] : numbers) own.push_back({name, low, high});
+  }
+  return found;
+}
 
 std::optional<WrittenValues> written_values(const std::optional<WrittenArguments>& arguments) {
   if (!arguments) return std::nullopt;
@@ -117,12 +126,7 @@ std::optional<WrittenValues> written_values(const std::optional<WrittenArguments
   if (values.size() != bounds.size()) {
     throw py::value_error("written: expected bounds for each value");
   }
-  WrittenValues written{values, {}};
-  for (const auto& numbers : bounds) {
-    auto& own = written.bounds.emplace_back();
-    for (const auto& [name, low, high] : numbers) own.push_back({name, low, high});
-  }
-  return written;
+  return WrittenValues{values, number_bounds(bounds)};
 }
 
 py::tuple to_tuple(const Names& names) {
@@ -348,9 +352,14 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("result"), py::arg("stats"));
   module.def("step_some_method", &make_step_some_method, py::arg("function"));
-  module.def("apply", &apply, py::arg("rule"), py::arg("hyperparameters"), py::arg("step"),
-             py::arg("arguments"));
-
+  py::class_<RuleFunction>(module, "RuleFunction", collected<RuleFunction>())
+      .def(py::init([](std::vector<std::string> names, const Bounds& bounds, py::object configure,
+                       py::object check_step) {
+             return RuleFunction(std::move(names), number_bounds(bounds), std::move(configure),
+                                 std::move(check_step));
+           }),
+           py::arg("names"), py::arg("bounds"), py::arg("configure"), py::arg("check_step"))
+      .def("__call__", &RuleFunction::operator());
   module.def("global_norm", &global_norm, py::arg("arrays"));
   module.def("contents", &contents, py::arg("owner"));
   module.def("has_contents", &has_contents, py::arg("owner"), py::arg("contents"));

@@ -88,12 +88,22 @@ class Stepper:
 
 def step_method(result: type, stats: type) -> Callable[[_Function], _Function]: ...
 def step_some_method(function: _Function) -> _Function: ...
-def apply(
-    rule: str,
-    hyperparameters: dict[str, float],
-    step: int,
-    arguments: dict[str, Array | list[Array] | list[Array | None]],
-) -> None: ...
+
+class RuleFunction:
+    def __init__(
+        self,
+        names: list[str],
+        bounds: list[list[tuple[str, float, float]]],
+        configure: Callable[[Any], tuple[str, dict[str, float]]],
+        check_step: Callable[[str, Any], int],
+    ) -> None: ...
+    def __call__(
+        self,
+        values: tuple[Any, ...],
+        step: int | Sequence[int],
+        *arrays: Array | list[Array] | list[Array | None] | None,
+    ) -> None: ...
+
 def global_norm(arrays: Array | Sequence[Array | None]) -> float: ...
 def contents(owner: object) -> tuple[Any, ...]: ...
 def has_contents(owner: object, contents: tuple[Any, ...]) -> bool: ...

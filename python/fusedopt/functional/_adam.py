@@ -2,9 +2,36 @@
 
 from __future__ import annotations
 
-from .._hyperparameters import decay_rate, step_count
+from typing import Any
+
+from .. import _core
+from .._hyperparameters import Check, decay_rate
 from ..adam import Adam, AdamW
-from ._call import Arrays, GradArrays, apply, checked, require_maximum
+from ._call import Arrays, GradArrays, Steps, checks_of, function_of
+
+
+def _group(checked: dict[str, Any]) -> dict[str, Any]:
+    if checked["amsgrad_max"] == "corrected" and not checked["amsgrad"]:
+        raise ValueError("max_exp_avg_sqs: needed, as amsgrad_max is 'corrected'")
+    return {**checked, "betas": (checked["beta1"], checked["beta2"])}
+
+
+def _function_of(optimizer: type[Adam]) -> _core.RuleFunction:
+    numbers: dict[str, Check] = {
+        **checks_of(optimizer, "lr"),
+        "beta1": decay_rate,
+        "beta2": decay_rate,
+        **checks_of(
+            optimizer,
+            *("eps", "weight_decay", "maximize", "decoupled_weight_decay", "bias_correction"),
+            *("eps_root", "eps_hat", "amsgrad_max", "amsgrad"),
+        ),
+    }
+    return function_of(optimizer, ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"], numbers, _group)
+
+
+_adam = _function_of(Adam)
+_adamw = _function_of(AdamW)
 
 
 def adam_(
@@ -14,7 +41,7 @@ def adam_(
     exp_avg_sqs: Arrays,
     max_exp_avg_sqs: Arrays | None = None,
     *,
-    step: int,
+    step: Steps,
     lr: float,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -41,8 +68,8 @@ def adam_(
     max_exp_avg_sqs : array or list of arrays, optional
         The largest second moments, updated in place; zeros before the first step. Where given, the
         step is AMSGrad's.
-    step : int
-        The count of this step, from 1.
+    step : int or list of int
+        The count of this step, from 1; for a list of arrays also one for each.
     lr : float
         Learning rate, >= 0.
     beta1, beta2 : float, default 0.9 and 0.999
@@ -83,30 +110,11 @@ def adam_(
     >>> bool(np.all(abs(x) < 1e-3))
     True
     """
-    group = checked(
-        Adam,
-        lr=lr,
-        eps=eps,
-        weight_decay=weight_decay,
-        maximize=maximize,
-        decoupled_weight_decay=decoupled_weight_decay,
-        bias_correction=bias_correction,
-        eps_root=eps_root,
-        eps_hat=eps_hat,
-        amsgrad_max=amsgrad_max,
+    values = (
+        *(lr, beta1, beta2, eps, weight_decay, maximize, decoupled_weight_decay),
+        *(bias_correction, eps_root, eps_hat, amsgrad_max, max_exp_avg_sqs is not None),
     )
-    group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
-    group["amsgrad"] = max_exp_avg_sqs is not None
-    require_maximum(group)
-    apply(
-        *Adam._rule(group),
-        step_count("step", step),
-        params=params,
-        grads=grads,
-        exp_avgs=exp_avgs,
-        exp_avg_sqs=exp_avg_sqs,
-        max_exp_avg_sqs=max_exp_avg_sqs,
-    )
+    _adam(values, step, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)
 
 
 def adamw_(
@@ -116,7 +124,7 @@ def adamw_(
     exp_avg_sqs: Arrays,
     max_exp_avg_sqs: Arrays | None = None,
     *,
-    step: int,
+    step: Steps,
     lr: float,
     beta1: float = 0.9,
     beta2: float = 0.999,
@@ -142,8 +150,8 @@ def adamw_(
     max_exp_avg_sqs : array or list of arrays, optional
         The largest second moments, updated in place; zeros before the first step. Where given, the
         step is AMSGrad's.
-    step : int
-        The count of this step, from 1.
+    step : int or list of int
+        The count of this step, from 1; for a list of arrays also one for each.
     lr : float
         Learning rate, >= 0.
     beta1, beta2 : float, default 0.9 and 0.999
@@ -181,27 +189,8 @@ def adamw_(
     >>> p
     array([0.95])
     """
-    group = checked(
-        AdamW,
-        lr=lr,
-        eps=eps,
-        weight_decay=weight_decay,
-        maximize=maximize,
-        decoupled_weight_decay=True,
-        bias_correction=bias_correction,
-        eps_root=eps_root,
-        eps_hat=eps_hat,
-        amsgrad_max=amsgrad_max,
+    values = (
+        *(lr, beta1, beta2, eps, weight_decay, maximize, True),
+        *(bias_correction, eps_root, eps_hat, amsgrad_max, max_exp_avg_sqs is not None),
     )
-    group["betas"] = decay_rate("beta1", beta1), decay_rate("beta2", beta2)
-    group["amsgrad"] = max_exp_avg_sqs is not None
-    require_maximum(group)
-    apply(
-        *AdamW._rule(group),
-        step_count("step", step),
-        params=params,
-        grads=grads,
-        exp_avgs=exp_avgs,
-        exp_avg_sqs=exp_avg_sqs,
-        max_exp_avg_sqs=max_exp_avg_sqs,
-    )
+    _adamw(values, step, params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs)

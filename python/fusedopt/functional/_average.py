@@ -5,9 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .. import _core
-from .._hyperparameters import fraction
+from .._hyperparameters import fraction, numbers_of, step_count
 from .._types import Array
 from ._call import Arrays
+
+
+def _meaning(values: tuple[float]) -> tuple[str, dict[str, float]]:
+    return "ema", {"decay": fraction("decay", values[0])}
+
+
+_ema = _core.RuleFunction(["params", "emas"], [numbers_of("decay", fraction)], _meaning, step_count)
 
 
 def ema_(emas: Arrays, params: Arrays, *, decay: float) -> None:
@@ -42,8 +49,7 @@ def ema_(emas: Arrays, params: Arrays, *, decay: float) -> None:
     >>> average
     array([1.])
     """
-    hyperparameters = {"decay": fraction("decay", decay)}
-    _core.apply("ema", hyperparameters, 1, {"params": params, "emas": emas})
+    _ema((decay,), 1, params, emas)
 
 
 def global_norm(arrays: Array | Sequence[Array | None]) -> float:

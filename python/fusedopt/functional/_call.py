@@ -1,10 +1,12 @@
-"""What all functions do: check hyperparameters, and hand the arrays to the kernels."""
+"""What all functions do: say what hyperparameters mean, and hand the arrays to the kernels."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from .. import _core
+from .._hyperparameters import Check, flag, numbers_of, step_count
 from .._types import Array
 from ..optimizer import Optimizer
 
@@ -12,43 +14,45 @@ from ..optimizer import Optimizer
 Arrays: TypeAlias = Array | list[Array]
 #: One array, or a list with an array or None for each parameter.
 GradArrays: TypeAlias = Array | list[Array | None]
-
-# What each rule takes: the names of its state arrays are those of the optimizers, in the plural.
-_ARGUMENTS = {
-    rule: ("params", "grads", *(f"{state}s" for state in states))
-    for rule, (_, states) in _core.rules().items()
-}
+#: The count of this step, or one for each parameter.
+Steps: TypeAlias = int | Sequence[int]
 
 
-def checked(optimizer: type[Optimizer], **values: Any) -> dict[str, Any]:
-    """Return hyperparameters as they are kept."""
-    return {name: optimizer._checks[name](name, value) for name, value in values.items()}
+def function_of(
+    optimizer: type[Optimizer],
+    states: Sequence[str],
+    numbers: Mapping[str, Check],
+    group: Callable[[dict[str, Any]], dict[str, Any]],
+) -> _core.RuleFunction:
+    """Return what takes a step as an optimizer does: hyperparameters, the step, and the arrays.
+
+    Its hyperparameters are a tuple of those numbers, and of others, in their order. They are
+    checked, and asked what they mean, only where they are neither the last ones nor other numbers
+    in their place. What they are in a group of the optimizer, `group` says.
+    """
+
+    def meaning(values: tuple[Any, ...]) -> tuple[str, dict[str, float]]:
+        checked = {
+            name: check(name, value)
+            for (name, check), value in zip(numbers.items(), values, strict=True)
+        }
+        return optimizer._rule(group(checked))
+
+    names = ["params", "grads", *(f"{state}s" for state in states)]
+    bounds = [numbers_of(name, check) for name, check in numbers.items()]
+    return _core.RuleFunction(names, bounds, meaning, step_count)
 
 
-def require_together(momentum_buffers: Arrays | None, momentum: float, velocity: bool) -> None:
+def checks_of(optimizer: type[Optimizer], *names: str) -> dict[str, Check]:
+    """Return an optimizer's checks of these hyperparameters; one it doesn't have is a flag."""
+    return {name: optimizer._checks.get(name, flag) for name in names}
+
+
+def require_together(group: Mapping[str, Any]) -> None:
     """Raise ValueError unless there are buffers if and only if a step needs them."""
-    if momentum_buffers is None and (momentum != 0 or velocity):
+    momentum, velocity = group["momentum"], group["velocity"]
+    if not group["has_buffers"] and (momentum != 0 or velocity):
         why = "velocity is True" if velocity else f"momentum is {momentum}"
         raise ValueError(f"momentum_buffers: needed, as {why}")
-    if momentum_buffers is not None and momentum == 0 and not velocity:
+    if group["has_buffers"] and momentum == 0 and not velocity:
         raise ValueError("momentum_buffers: expected None, as momentum is 0")
-
-
-def require_maximum(group: dict[str, Any]) -> None:
-    """Raise ValueError where a maximum is to be of what is corrected, and there is none."""
-    if group["amsgrad_max"] == "corrected" and not group["amsgrad"]:
-        raise ValueError("max_exp_avg_sqs: needed, as amsgrad_max is 'corrected'")
-
-
-def apply(
-    rule: str,
-    hyperparameters: dict[str, float],
-    step: int = 1,  # rules that don't count steps take none
-    **arguments: Any,
-) -> None:
-    """Update the arrays that the rule takes."""
-    needed = {name: arguments[name] for name in _ARGUMENTS[rule]}
-    for name, arrays in needed.items():
-        if arrays is None:
-            raise TypeError(f"{name}: expected an array or a list of arrays, got None")
-    _core.apply(rule, hyperparameters, step, needed)

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ..rmsprop import RMSprop
-from ._call import Arrays, GradArrays, apply, checked, require_together
+from ._call import Arrays, GradArrays, checks_of, function_of, require_together
+
+
+def _group(checked: dict[str, Any]) -> dict[str, Any]:
+    require_together(checked)
+    return {**checked, "initial_square_avg": 0}  # the caller's business
+
+
+_rmsprop = function_of(
+    RMSprop,
+    ["square_avg", "grad_avg", "momentum_buffer"],
+    checks_of(
+        RMSprop,
+        *("lr", "alpha", "eps", "weight_decay", "momentum", "maximize", "decoupled_weight_decay"),
+        *("eps_root", "velocity", "centered", "has_buffers"),
+    ),
+    _group,
+)
 
 
 def rmsprop_(
@@ -78,28 +97,8 @@ def rmsprop_(
     >>> bool(np.all(abs(x) < 0.05))
     True
     """
-    group = checked(
-        RMSprop,
-        lr=lr,
-        alpha=alpha,
-        eps=eps,
-        weight_decay=weight_decay,
-        momentum=momentum,
-        centered=grad_avgs is not None,
-        maximize=maximize,
-        decoupled_weight_decay=decoupled_weight_decay,
-        eps_root=eps_root,
-        initial_square_avg=0,  # the caller's business
-        velocity=velocity,
+    values = (
+        *(lr, alpha, eps, weight_decay, momentum, maximize, decoupled_weight_decay),
+        *(eps_root, velocity, grad_avgs is not None, momentum_buffers is not None),
     )
-    require_together(momentum_buffers, group["momentum"], group["velocity"])
-    rule, hyperparameters = RMSprop._rule(group)
-    apply(
-        rule,
-        hyperparameters,
-        params=params,
-        grads=grads,
-        square_avgs=square_avgs,
-        grad_avgs=grad_avgs,
-        momentum_buffers=momentum_buffers,
-    )
+    _rmsprop(values, 1, params, grads, square_avgs, grad_avgs, momentum_buffers)

@@ -2,9 +2,27 @@
 
 from __future__ import annotations
 
-from .._hyperparameters import step_count
+from typing import Any
+
 from ..sgd import SGD
-from ._call import Arrays, GradArrays, apply, checked, require_together
+from ._call import Arrays, GradArrays, Steps, checks_of, function_of, require_together
+
+
+def _group(checked: dict[str, Any]) -> dict[str, Any]:
+    require_together(checked)
+    return checked
+
+
+_sgd = function_of(
+    SGD,
+    ["momentum_buffer"],
+    checks_of(
+        SGD,
+        *("lr", "momentum", "dampening", "weight_decay", "nesterov", "maximize"),
+        *("decoupled_weight_decay", "momentum_init", "velocity", "has_buffers"),
+    ),
+    _group,
+)
 
 
 def sgd_(
@@ -12,7 +30,7 @@ def sgd_(
     grads: GradArrays,
     momentum_buffers: Arrays | None = None,
     *,
-    step: int,
+    step: Steps,
     lr: float,
     momentum: float = 0,
     dampening: float = 0,
@@ -36,8 +54,8 @@ def sgd_(
         The momentum buffers, updated in place; given if and only if ``momentum`` is not 0 or
         ``velocity`` is True. At step 1 they are overwritten with the gradient, unless they start
         from zero: then they must be zeros.
-    step : int
-        The count of this step, from 1.
+    step : int or list of int
+        The count of this step, from 1; for a list of arrays also one for each.
     lr : float
         Learning rate, >= 0.
     momentum : float, default 0
@@ -75,25 +93,8 @@ def sgd_(
     >>> bool(np.all(abs(x) < 1e-6))
     True
     """
-    group = checked(
-        SGD,
-        lr=lr,
-        momentum=momentum,
-        dampening=dampening,
-        weight_decay=weight_decay,
-        nesterov=nesterov,
-        maximize=maximize,
-        decoupled_weight_decay=decoupled_weight_decay,
-        momentum_init=momentum_init,
-        velocity=velocity,
+    values = (
+        *(lr, momentum, dampening, weight_decay, nesterov, maximize),
+        *(decoupled_weight_decay, momentum_init, velocity, momentum_buffers is not None),
     )
-    require_together(momentum_buffers, group["momentum"], group["velocity"])
-    rule, hyperparameters = SGD._rule(group)
-    apply(
-        rule,
-        hyperparameters,
-        step_count("step", step),
-        params=params,
-        grads=grads,
-        momentum_buffers=momentum_buffers,
-    )
+    _sgd(values, step, params, grads, momentum_buffers)

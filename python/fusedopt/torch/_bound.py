@@ -141,7 +141,7 @@ class Bound:
             for name in set(self._kind.states) - set(self._kind.essential):
                 found.setdefault(name, None)  # the next step makes it where it is needed
             if "step" in own:
-                found["step"] = own["step"].item()
+                found["step"] = own["step"]
         return found
 
     def _share_step(self, own: dict[str, Any], index: int) -> None:
