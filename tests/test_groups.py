@@ -632,7 +632,7 @@ def test_every_way_to_fail_to_add_a_group_leaves_no_trace() -> None:
             opt.step()
             expected.step([g])
             assert_same(opt, expected)
-            opt._configure_group(0, opt.param_groups[0])
+            opt._configure_part(0, 0)
             with pytest.raises(IndexError):
                 engine.configure(1, rule)
     engine.add_group([q], ("q",), rule, [h])

@@ -10,7 +10,7 @@ namespace fusedopt {
 
 void Stepper::add_group(const py::list& params, const py::object& names, const GroupRule& rule,
                         py::handle grads, const Updates& updates,
-                        std::optional<WrittenValues> written) {
+                        std::optional<WrittenValues> written, std::optional<std::size_t> of) {
   const ParameterNames new_names(names, params.size());
   Reference given = py::none();
   if (!grads.is_none()) {
@@ -18,7 +18,9 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     items_of(given, new_names);
   }
   const std::scoped_lock lock(mutex_);
-  elsewhere_.require_home("add_param_group()");
+  elsewhere_.require_home(of ? "add_params()" : "add_param_group()");
+  const std::size_t others = count_of_groups();
+  if (of.value_or(0) > others) throw py::index_error("of: there is no such group");
   if (!given.is_none() && bound_.is_none()) {
     throw py::value_error("grads: expected None, as the optimizer has no gradients bound to it");
   }
@@ -41,7 +43,10 @@ void Stepper::add_group(const py::list& params, const py::object& names, const G
     writable_.add(arena, parameters_);
     steps_arena_ = arena;
     steps_ = steps;
-    groups_.push_back({.first = before, .last = count, .rule = LiveRule(std::move(written))});
+    groups_.push_back({.of = of.value_or(others),
+                       .first = before,
+                       .last = count,
+                       .rule = LiveRule(std::move(written))});
     configure(groups_.back(), rule, std::nullopt);
     if (!given.is_none()) {
       const Reference all = bound_ + given;

@@ -252,12 +252,13 @@ PYBIND11_MODULE(_core, module) {
           "add_group",
           [](Stepper& self, const py::list& params, const py::object& names,
              const GroupRuleArguments& rule, py::handle grads, const Updates& updates,
-             const std::optional<WrittenArguments>& written) {
-            self.add_group(params, names, group_rule(rule), grads, updates,
-                           written_values(written));
+             const std::optional<WrittenArguments>& written, std::optional<std::size_t> of) {
+            self.add_group(params, names, group_rule(rule), grads, updates, written_values(written),
+                           of);
           },
           py::arg("params"), py::arg("names"), py::arg("rule"), py::arg("grads"),
-          py::arg("updates") = Updates{}, py::arg("written") = py::none())
+          py::arg("updates") = Updates{}, py::arg("written") = py::none(),
+          py::arg("of") = py::none())
       .def(
           "configure",
           [](Stepper& self, std::size_t group, const GroupRuleArguments& rule,

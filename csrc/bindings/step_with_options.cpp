@@ -120,10 +120,12 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
 // elements of gradients aren't finite.
 py::list Stepper::stats_of_groups(const std::vector<Measures::Sums>& sums,
                                   double loss_scale) const {
-  py::list stats;
+  std::vector<Measures::Sums> of_groups(count_of_groups());
   for (const Group& g : groups_) {
-    Measures::Sums all;
-    for (std::size_t i = g.first; i < g.last; ++i) all.add(sums[i]);
+    for (std::size_t i = g.first; i < g.last; ++i) of_groups[g.of].add(sums[i]);
+  }
+  py::list stats;
+  for (const Measures::Sums& all : of_groups) {
     stats.append(py::make_tuple(std::sqrt(all.gradient) / loss_scale, std::sqrt(all.update),
                                 std::sqrt(all.parameter), all.nonfinite));
   }

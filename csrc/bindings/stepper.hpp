@@ -38,9 +38,11 @@ class Stepper {
 
   // Parameters with a rule and hyperparameters of their own. names: a tuple of str, or None where
   // no parameter has a name; grads: gradients of the new parameters where gradients are bound, else
-  // None. Throws where an array can't be updated in place, and changes nothing then.
+  // None; of: which of Python's groups they are in, another one if none is given. Throws where an
+  // array can't be updated in place, and changes nothing then.
   void add_group(const py::list& params, const py::object& names, const GroupRule& rule,
-                 py::handle grads, const Updates& updates, std::optional<WrittenValues> written);
+                 py::handle grads, const Updates& updates, std::optional<WrittenValues> written,
+                 std::optional<std::size_t> of);
 
   // Puts other arrays in the place of some parameters, by index, which keep their state. Throws
   // where one isn't like the one before, or overlaps another, and changes nothing then.
@@ -148,8 +150,9 @@ class Stepper {
     std::size_t index = 0;      // in the plan
   };
 
-  // Parameters with hyperparameters of their own.
+  // Parameters with hyperparameters of their own: a group of Python's, or what was added to one.
   struct Group {
+    std::size_t of;           // which one
     std::size_t first, last;  // its parameters, but for last
     LiveRule rule;
     States::Selection states = {};
@@ -158,6 +161,12 @@ class Stepper {
   };
 
   static void bring_up_to_date(const Updates& updates);
+  // How many Python has.
+  std::size_t count_of_groups() const {
+    std::size_t count = 0;
+    for (const Group& g : groups_) count = std::max(count, g.of + 1);
+    return count;
+  }
   bool read_hyperparameters();
   template <typename MayBegin>
   bool take_step(py::handle grads, const MayBegin& may_begin);

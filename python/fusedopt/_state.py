@@ -24,9 +24,12 @@ class Engine(Protocol):
         grads: Grads | None,
         updates: Updates,
         written: Written,
+        of: int | None = None,
     ) -> None:
         """Add parameters, with their gradients where these are bound, or raise and add none.
 
+        They are what the engine's other methods call a group, by number: a group of the
+        optimizer's, or more parameters of the one with that number.
         Each dict or list is brought up to date by the other, at the same moment. An engine may read
         numbers where they are written.
         """

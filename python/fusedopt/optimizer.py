@@ -6,6 +6,7 @@ import copyreg
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from numbers import Integral
 from typing import Any, ClassVar, Literal, NoReturn, TypeVar, overload
 
 import numpy as np
@@ -14,7 +15,14 @@ import numpy.typing as npt
 from . import _core
 from ._hyperparameters import Check, flag, fraction_or_none
 from ._param_group import ParamGroup
-from ._params import GroupSpec, read_group, read_groups, require_alike, require_distinct
+from ._params import (
+    GroupSpec,
+    read_arrays,
+    read_group,
+    read_groups,
+    require_alike,
+    require_distinct,
+)
 from ._persistence.copying import rebuild, refuse_joblib, to_parts
 from ._persistence.saving import load_file, save
 from ._persistence.state_dict import load, read_state_dict, to_state_dict
@@ -91,6 +99,8 @@ class Optimizer:
         self._state_files = None if state_dir is None else StateFiles(state_dir)
         self._defaults = defaults
         self._groups: list[ParamGroup] = []
+        #: What was added at once, in order: to which group, and the numbers of the parameters.
+        self._parts: list[tuple[int, range]] = []
         self._names: tuple[str, ...] | None = None
         self._engine = self._make_engine()
         self._states = States(self._engine)
@@ -101,10 +111,15 @@ class Optimizer:
         label: str,
         grads: Grads | None = None,
         rule: GroupRule | None = None,
+        to: int | None = None,
     ) -> None:
+        """Add a group, or its parameters to the group with this number."""
         values = {**self._defaults, **spec.overrides}
         checks: dict[str, Check] = {**self._checks, "ema_decay": fraction_or_none}
-        group = ParamGroup(spec.arrays, checks, self._lasting, values, label)
+        if to is None:
+            group = ParamGroup(spec.arrays, checks, self._lasting, values, label)
+        else:
+            group = self._groups[to]
         rule = rule or self._group_rule(group, tuple(group._values))
         # The first arrays decide whether parameters have names; a group without any goes along.
         if spec.arrays or not len(self._states):
@@ -112,11 +127,15 @@ class Optimizer:
         else:
             names = None if self._names is None else ()
         all_names = None if names is None else (self._names or ()) + names
-        updates: Updates = [
-            (vars(self), {"_names": all_names, "_groups": [*self._groups, group]}),
-            *self._states._with_more(len(spec.arrays), names),
-        ]
-        self._engine.add_group(spec.arrays, names, rule, grads, updates, group.written())
+        before = len(self._states)
+        part = len(self._groups) if to is None else to, range(before, before + len(spec.arrays))
+        own: dict[str, Any] = {"_names": all_names, "_parts": [*self._parts, part]}
+        if to is None:
+            own["_groups"] = [*self._groups, group]
+        updates: Updates = [(vars(self), own), *self._states._with_more(len(spec.arrays), names)]
+        if to is not None:
+            updates.append((vars(group), {"_params": (*group["params"], *spec.arrays)}))
+        self._engine.add_group(spec.arrays, names, rule, grads, updates, group.written(), to)
 
     @staticmethod
     def _rule(
@@ -147,14 +166,13 @@ class Optimizer:
     def _rule_of(self, values: Mapping[str, Any], scheduled: frozenset[str]) -> GroupRule:
         return (*self._rule(values, scheduled), values["ema_decay"])
 
-    def _groups_in_order(self) -> Iterator[tuple[ParamGroup, range, tuple[str, ...] | None]]:
+    def _groups_in_order(self) -> Iterator[tuple[ParamGroup, list[int], tuple[str, ...] | None]]:
         """Yield each group, and the numbers and names of its parameters."""
-        first = 0
-        for group in self._groups:
-            indices = range(first, first + len(group["params"]))
-            first = indices.stop
-            names = None if self._names is None else self._names[indices.start : indices.stop]
-            yield group, indices, names
+        indices: list[list[int]] = [[] for _ in self._groups]
+        for k, added in self._parts:
+            indices[k] += added
+        for group, own in zip(self._groups, indices, strict=True):
+            yield group, own, None if self._names is None else tuple(self._names[i] for i in own)
 
     def _param_label(self, index: int) -> str:
         """Return what errors call a parameter."""
@@ -165,14 +183,15 @@ class Optimizer:
 
     def _configure(self) -> None:
         """Tell the engine what hyperparameters mean that have changed since the last step."""
-        for k, group in enumerate(self._groups):
-            if not self._engine.is_current(k):
-                self._configure_group(k, group)
+        for number, (k, _) in enumerate(self._parts):
+            if not self._engine.is_current(number):
+                self._configure_part(number, k)
 
-    def _configure_group(self, k: int, group: ParamGroup) -> None:
+    def _configure_part(self, number: int, k: int) -> None:
+        group = self._groups[k]
         made_of = tuple(group._values)  # at once: another thread may assign meanwhile
         try:
-            self._engine.configure(k, self._group_rule(group, made_of), made_of)
+            self._engine.configure(number, self._group_rule(group, made_of), made_of)
         except (TypeError, ValueError) as error:
             if len(self._groups) == 1 or type(error) not in (TypeError, ValueError):
                 raise
@@ -243,7 +262,8 @@ class Optimizer:
 
     #: What the constructor makes anew in a copy; a subclass's other attributes are copied.
     _own_attributes: ClassVar[tuple[str, ...]] = (
-        *("_defaults", "_groups", "_names", "_engine", "_states", "_state_files", "_cast_grads"),
+        *("_defaults", "_groups", "_parts", "_names", "_engine", "_states", "_state_files"),
+        "_cast_grads",
     )
 
     def __copy__(self) -> NoReturn:
@@ -530,13 +550,55 @@ class Optimizer:
         [0.5, 0.1]
         """
         with self._engine.held("add_param_group()"):
-            self._add_param_group(read_group(group), grads)
+            self._add_spec(read_group(group), grads)
 
-    def _add_param_group(self, spec: GroupSpec, grads: Grads | None) -> None:
+    def _add_spec(self, spec: GroupSpec, grads: Grads | None, to: int | None = None) -> None:
         if len(self._states) and spec.arrays:
             require_alike(self._names, spec.names)
         require_distinct((*(self._names or ()), *(spec.names or ())))
-        self._add(spec, "param_group", grads)
+        self._add(spec, "param_group", grads, to=to)
+
+    def add_params(self, params: Params, group: int = 0, grads: Grads | None = None) -> None:
+        """Add parameters to a group that is there, with its hyperparameters.
+
+        Parameters
+        ----------
+        params : list of arrays, dict or pairs of names and arrays
+            As for the constructor; with names where the others have names. Their numbers follow
+            those of all others, as do their places in a list of gradients.
+        group : int, default 0
+            Which one of ``param_groups``.
+        grads : list, or dict with the names of params, optional
+            Their gradients, where the optimizer has gradients bound to it.
+
+        Raises
+        ------
+        TypeError
+            If something is of the wrong type.
+        ValueError
+            If there is no such group, a name is given twice, or a parameter can't be updated in
+            place or overlaps another. Nothing has changed then.
+        RuntimeError
+            Inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
+
+        Examples
+        --------
+        >>> import numpy as np, fusedopt
+        >>> opt = fusedopt.SGD({"w": np.ones(2)}, lr=0.5)
+        >>> b = np.ones(1)
+        >>> opt.add_params({"b": b})
+        >>> opt.step({"w": None, "b": np.ones(1)})
+        >>> b, len(opt.param_groups)
+        (array([0.5]), 1)
+        """
+        if not isinstance(group, Integral) or isinstance(group, bool):
+            raise TypeError(f"group: expected an int, got {group!r}")
+        with self._engine.held("add_params()"):
+            if not 0 <= group < len(self._groups):
+                raise ValueError(
+                    f"group: expected the number of one of {len(self._groups)} groups, got {group}"
+                )
+            self._add_spec(read_arrays(params, {}), grads, int(group))
 
     @overload
     def step(self, grads: Grads | None = None) -> None: ...

@@ -232,7 +232,8 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
         with self._engine.held("lookahead()"):
             self._configure()
             step = self.completed_steps
-            return self._engine.lookahead([g.values_at(step)["momentum"] for g in self._groups])
+            momenta = [group.values_at(step)["momentum"] for group in self._groups]
+            return self._engine.lookahead([momenta[k] for k, _ in self._parts])
 
 
 def _require_fitting(group: Mapping[str, Any], has_momentum: bool) -> None:

@@ -6,7 +6,7 @@ import sys
 from typing import Any
 
 from .. import _core
-from .._params import read_group
+from .._params import read_arrays
 from .._types import GroupRule
 from .persisted import Persisted
 
@@ -19,13 +19,18 @@ def to_parts(opt: Persisted) -> dict[str, Any]:
     """
     opt._engine.require_home("copying an optimizer")
     states = [opt._engine.state(i) for i in range(len(opt._states))]
-    groups: list[dict[str, Any]] = []
-    for group, _, names in opt._groups_in_order():
-        arrays = list(group["params"])
-        params = arrays if names is None else dict(zip(names, arrays, strict=True))
-        groups.append({"params": params, **group.hyperparameters()})
+    params: dict[int, Any] = {}
+    names: dict[int, str] | None = None
+    for group, indices, its_names in opt._groups_in_order():
+        params.update(zip(indices, group["params"], strict=True))
+        if its_names is not None:
+            names = {**(names or {}), **dict(zip(indices, its_names, strict=True))}
     return {
-        "groups": groups,
+        "groups": [group.hyperparameters() for group in opt._groups],
+        "params": [
+            (k, [params[i] for i in part] if names is None else {names[i]: params[i] for i in part})
+            for k, part in opt._parts
+        ],
         "grads": opt._engine.bound,
         "defaults": opt._defaults,
         "state_dir": opt._state_files and opt._state_files.folder,
@@ -63,12 +68,14 @@ def rebuild(opt: Persisted, parts: dict[str, Any]) -> None:
     opt._begin(parts["defaults"], parts["state_dir"], parts["cast_grads"])
     name = type(opt)._rules[0]
     any_rule: GroupRule = (name, dict.fromkeys(_core.rules()[name][0], 0.0), None)
-    for group in parts["groups"]:
-        opt._add(read_group(group), "", rule=any_rule)
+    for k, params in parts["params"]:
+        is_new = k == len(opt._groups)
+        spec = read_arrays(params, parts["groups"][k] if is_new else {})
+        opt._add(spec, "", rule=any_rule, to=None if is_new else k)
     if parts["grads"] is not None:
         opt._engine.bind(parts["grads"])
     numbers = parts["steps"], parts["completed_steps"]
-    rules = [any_rule] * len(parts["groups"])
+    rules = [any_rule] * len(parts["params"])
     opt._engine.load(parts["states"], *numbers, rules, None, [])
     for name, value in parts["attributes"].items():
         object.__setattr__(opt, name, value)

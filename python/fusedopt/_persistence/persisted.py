@@ -23,6 +23,7 @@ class Persisted(Protocol):
 
     _engine: Engine
     _groups: list[ParamGroup]
+    _parts: list[tuple[int, range]]
     _states: States
     _defaults: dict[str, Any]
     _state_files: StateFiles | None
@@ -33,7 +34,7 @@ class Persisted(Protocol):
         """How many steps were completed."""
         ...
 
-    def _groups_in_order(self) -> Iterator[tuple[ParamGroup, range, tuple[str, ...] | None]]:
+    def _groups_in_order(self) -> Iterator[tuple[ParamGroup, list[int], tuple[str, ...] | None]]:
         """Yield each group, and the numbers and names of its parameters."""
         ...
 
@@ -53,5 +54,5 @@ class Persisted(Protocol):
     ) -> None:
         """Be an optimizer without parameters."""
 
-    def _add(self, spec: GroupSpec, label: str, *, rule: GroupRule) -> None:
-        """Add a group of parameters, with a rule until it is configured."""
+    def _add(self, spec: GroupSpec, label: str, *, rule: GroupRule, to: int | None) -> None:
+        """Add a group of parameters, or more of one, with a rule until it is configured."""

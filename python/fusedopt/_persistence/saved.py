@@ -38,8 +38,10 @@ def require_header(header: dict[str, Any], *, strict: bool) -> None:
         raise ValueError(f"header[{unknown[0]!r}]: there is no such entry")
     for k, group in enumerate(header["param_groups"]):
         _require_group(f"header['param_groups'][{k}]", group)
-    numbers = [number for group in header["param_groups"] for number in group.get("params", [])]
-    if numbers != list(range(len(numbers))):
+    # Those of a group that was added to have others in between.
+    of_groups = [group.get("params", []) for group in header["param_groups"]]
+    numbers = [number for own in of_groups for number in own]
+    if sorted(numbers) != list(range(len(numbers))) or any(own != sorted(own) for own in of_groups):
         raise ValueError("header['param_groups']: expected the numbers of parameters, in order")
     for key, values in header["state"].items():
         _require_entries(f"header['state'][{key!r}]", key, values)

@@ -35,7 +35,7 @@ class Loaded:
     """State that was checked and fits an optimizer, but for finiteness in its dtypes."""
 
     groups: list[ParamGroup]
-    rules: list[GroupRule]
+    rules: list[GroupRule]  # of each part of a group
     states: list[dict[str, Array]]
     steps: list[int]
     completed_steps: int
@@ -49,7 +49,7 @@ def to_state_dict(opt: Persisted) -> dict[str, Any]:
     for group, indices, names in opt._groups_in_order():
         values = {name: _encoded(value) for name, value in group.hyperparameters().items()}
         needed = _needed_states(opt, group)
-        groups.append({**values, "params": list(indices)})
+        groups.append({**values, "params": indices})
         if names is not None:
             groups[-1]["param_names"] = list(names)
         for i in indices:
@@ -105,7 +105,7 @@ def read_state_dict(opt: Persisted, state: Any, *, strict: bool, adopts: bool = 
         )
     if not isinstance(state["state"], Mapping):
         raise TypeError(f"state_dict['state']: expected a dict, got {type(state['state'])}")
-    keys = list(_keys_in_order(opt, saved, strict))
+    keys = _keys_in_order(opt, saved, strict)
     if len(set(keys)) != len(keys):
         raise ValueError("state_dict['param_groups']: expected another number for each parameter")
     groups = [
@@ -127,10 +127,10 @@ def read_state_dict(opt: Persisted, state: Any, *, strict: bool, adopts: bool = 
             for name, value in _known_entries(opt, saved, rule[0], strict)
         }
         for param, rule, saved in zip(
-            opt._engine.arrays, _rules_of_params(groups, rules), entries, strict=True
+            opt._engine.arrays, _rules_of_params(opt, rules), entries, strict=True
         )
     ]
-    return Loaded(groups, rules, states, steps, completed_steps)
+    return Loaded(groups, [rules[k] for k, _ in opt._parts], states, steps, completed_steps)
 
 
 def _completed(saved: Any, steps: list[int]) -> int:
@@ -139,10 +139,10 @@ def _completed(saved: Any, steps: list[int]) -> int:
     return _as_count("state_dict['completed_steps']", saved)
 
 
-def _rules_of_params(groups: list[ParamGroup], rules: list[GroupRule]) -> Iterator[GroupRule]:
-    for group, rule in zip(groups, rules, strict=True):
-        for _ in group["params"]:
-            yield rule
+def _rules_of_params(opt: Persisted, rules: list[GroupRule]) -> Iterator[GroupRule]:
+    for k, indices in opt._parts:
+        for _ in indices:
+            yield rules[k]
 
 
 def load(
@@ -158,8 +158,9 @@ def load(
     opt._engine.load(loaded.states, *numbers, loaded.rules, params, updates, adopts)
 
 
-def _keys_in_order(opt: Persisted, saved: Any, strict: bool) -> Iterator[Any]:
-    """Yield what the saved state calls each parameter: numbers."""
+def _keys_in_order(opt: Persisted, saved: Any, strict: bool) -> list[Any]:
+    """Return what the saved state calls each parameter: numbers."""
+    found: dict[int, Any] = {}
     for k, ((_, indices, ours), data) in enumerate(zip(opt._groups_in_order(), saved, strict=True)):
         label = f"state_dict['param_groups'][{k}]"
         keys = data.get("params")
@@ -173,7 +174,8 @@ def _keys_in_order(opt: Persisted, saved: Any, strict: bool) -> Iterator[Any]:
         theirs = data.get("param_names")
         if strict and ours is not None and theirs is not None:
             _require_names(f"{label}['param_names']", ours, theirs)
-        yield from keys
+        found.update(zip(indices, keys, strict=True))
+    return [found[i] for i in range(len(found))]
 
 
 def _require_names(label: str, ours: tuple[str, ...], theirs: Any) -> None:

@@ -41,6 +41,7 @@ class NumPyEngine:
         self._optimizer = optimizer
         self._params: list[Array] = []
         self._groups: list[int] = []  # that of each parameter
+        self._parts: list[int] = []  # that of each part
         self.bound: list[Array | None] | None = None
         self._rules: dict[int, str] = {}
         self.present: dict[ParamGroup, dict[str, Any]] = {}  # hyperparameters at this step
@@ -59,8 +60,10 @@ class NumPyEngine:
         grads: Grads | None,
         updates: Updates,
         written: Written,
+        of: int | None = None,
     ) -> None:
-        group = len(self._optimizer.param_groups)
+        group = len(self._optimizer.param_groups) if of is None else of
+        self._parts.append(group)
         self._rules[group] = rule[0]
         self._groups += [group for _ in params]
         self._params += map(_in_numpy, params)
@@ -80,7 +83,7 @@ class NumPyEngine:
 
     def configure(self, group: int, rule: GroupRule, made_of: tuple[Any, ...]) -> None:
         """Remember the rule: its hyperparameters are read from the group at each step."""
-        self._rules[group] = rule[0]
+        self._rules[self._parts[group]] = rule[0]
 
     def is_current(self, group: int) -> bool:
         return False
@@ -138,10 +141,11 @@ class NumPyEngine:
         self._require_outside("lookahead()")
         self.require_home("lookahead()")
         origins = [p.copy() for p in self._params]
+        of_group = dict(zip(self._parts, momenta, strict=True))
         with np.errstate(all="ignore"):
             for p, state, group in zip(self._params, self._states, self._groups, strict=True):
                 if "momentum_buffer" in state:
-                    p[...] = p + p.dtype.type(momenta[group]) * state["momentum_buffer"]
+                    p[...] = p + p.dtype.type(of_group[group]) * state["momentum_buffer"]
         self._block = "lookahead()"
         try:
             yield
