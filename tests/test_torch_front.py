@@ -7,6 +7,7 @@ import os
 import pickle
 import subprocess
 import sys
+import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -772,10 +773,20 @@ def test_averages_take_the_parameters_place(layout: Callable[..., Any], dtype: A
     now = [p.detach().clone() for p in params]
     averages = [pair.ours.state[p]["ema"].clone() for p in params]
     version = params[0]._version
+    saved = copy.deepcopy(pair.ours.state_dict())
+    another = pair.ours.swap_ema()
     with pair.ours.swap_ema():
-        assert all(map(torch.equal, params, averages))
+        assert all(torch.equal(p, a.to(dtype)) for p, a in zip(params, averages, strict=True))
         assert params[0]._version > version
-        for action in (pair.ours.step, pair.ours.state_dict, pair.ours.swap_ema):
+        actions: list[Callable[[], Any]] = [
+            pair.ours.step,
+            pair.ours.state_dict,
+            lambda: pair.ours.load_state_dict(saved),
+            lambda: copy.deepcopy(pair.ours),
+            lambda: pair.ours.swap_ema().__enter__(),
+            lambda: another.__enter__(),
+        ]
+        for action in actions:
             with pytest.raises(RuntimeError, match="swap_ema"):
                 action()
         pair.ours.param_groups[0]["amsgrad"] = True
@@ -786,6 +797,224 @@ def test_averages_take_the_parameters_place(layout: Callable[..., Any], dtype: A
     assert all(
         torch.equal(pair.ours.state[p]["ema"], a) for p, a in zip(params, averages, strict=True)
     )
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
+@every_layout
+def test_parameters_that_move_inside_swap_ema_come_back(
+    layout: Callable[..., Any], dtype: Any
+) -> None:
+    p = torch.nn.Parameter(layout((4, 6), dtype))
+    opt = front.SGD([p], lr=1.0, ema_decay=0.5)
+    for _ in range(2):
+        p.grad = torch.ones_like(p)
+        opt.step()
+    now, average = p.detach().clone(), opt.state[p]["ema"].clone()
+    with pytest.raises(ZeroDivisionError), opt.swap_ema():
+        p.data = layout((4, 6), dtype).copy_(p)
+        raise ZeroDivisionError
+    assert torch.equal(p, now)
+    assert torch.equal(opt.state[p]["ema"], average)
+
+
+def test_averages_of_narrow_parameters_dont_stand_still() -> None:
+    p = torch.nn.Parameter(torch.zeros(4, dtype=torch.bfloat16))
+    wide = torch.nn.Parameter(torch.zeros(4))
+    opts = [front.SGD([t], lr=2**-4, ema_decay=0.999) for t in (p, wide)]
+    for _ in range(200):
+        for t, opt in zip((p, wide), opts, strict=True):
+            t.grad = torch.ones_like(t)
+            opt.step()
+    assert torch.equal(opts[0].state[p]["ema"], opts[1].state[wide]["ema"])
+
+
+# --- Memory that others move ----------------------------------------------------------------------
+
+
+def share_through_a_queue(opt: Any, p: Any) -> None:
+    queue = torch.multiprocessing.get_context("spawn").Queue()
+    queue.put(opt.state_dict())
+    while not opt.state[p]["exp_avg"].is_shared():
+        time.sleep(0.01)
+    queue.close()
+    queue.join_thread()
+
+
+MOVES: list[Callable[[Any, Any], Any]] = [
+    lambda opt, p: opt.state[p]["exp_avg"].share_memory_(),
+    lambda opt, p: opt.state[p]["step"].share_memory_(),
+    lambda opt, p: [t.share_memory_() for t in opt.state[p].values()],
+    lambda opt, p: opt.state[p]["exp_avg"].set_(torch.full((1 << 16,), 2.0)),
+    lambda opt, p: torch.utils.swap_tensors(opt.state[p]["exp_avg"], torch.full((1 << 16,), 2.0)),
+    lambda opt, p: setattr(opt.state[p]["step"], "data", torch.tensor(7.0)),
+    share_through_a_queue,
+]
+
+
+@pytest.mark.parametrize("loaded", [False, True])
+@pytest.mark.parametrize("move", MOVES)
+def test_state_that_is_moved_is_found(move: Callable[[Any, Any], Any], loaded: bool) -> None:
+    pair = Pair("Adam", [(1 << 16,)])
+    for seed in range(2):
+        pair.step(seed)
+    for opt, params in ((pair.ours, pair.own_params), (pair.theirs, pair.their_params)):
+        if loaded:
+            opt.load_state_dict(copy.deepcopy(opt.state_dict()))
+        pair.step(2) if opt is pair.theirs else None
+        held = opt.state[params[0]]  # whoever has seen it may move it later
+        assert held
+    pair.step(3)
+    for opt, params in ((pair.ours, pair.own_params), (pair.theirs, pair.their_params)):
+        move(opt, params[0])
+    for seed in range(4, 7):
+        pair.step(seed)
+    pair.require_same(1e-6)
+
+
+class SharedAdam(front.Adam):  # type: ignore[misc]
+    """As programs for A3C have it: processes step the same state."""
+
+    def __init__(self, params: Any, **options: Any) -> None:
+        super().__init__(params, **options)
+        for group in self.param_groups:
+            for p in group["params"]:
+                own = self.state[p]
+                own["step"] = torch.tensor(0.0).share_memory_()
+                own["exp_avg"] = torch.zeros_like(p).share_memory_()
+                own["exp_avg_sq"] = torch.zeros_like(p).share_memory_()
+
+
+def step_in_a_process(model: Any, opt: Any) -> None:
+    for _ in range(5):
+        for p in model.parameters():
+            p.grad = torch.ones_like(p)
+        opt.step()
+
+
+def test_processes_share_state() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    expected = copy.deepcopy(model)
+    model.share_memory()
+    opt = SharedAdam(model.parameters(), lr=0.1)
+    context = torch.multiprocessing.get_context("fork")
+    for _ in range(2):  # one after the other: it is no matter of luck
+        process = context.Process(target=step_in_a_process, args=(model, opt))
+        process.start()
+        process.join(60)
+        assert process.exitcode == 0
+    theirs = torch.optim.Adam(expected.parameters(), lr=0.1)
+    for _ in range(2):
+        step_in_a_process(expected, theirs)
+    assert opt.state[model.weight]["step"] == 10
+    for p, q in zip(model.parameters(), expected.parameters(), strict=True):
+        assert error(p.detach(), q.detach()) < 1e-6
+
+
+def test_storages_stay_resizable() -> None:
+    p = torch.nn.Parameter(channels_last((2, 3, 4, 5), torch.float32))
+    opt = front.Adam([p])
+    for _ in range(3):
+        p.grad = torch.ones_like(p)
+        opt.step()
+        values, size = p.detach().clone(), p.untyped_storage().nbytes()
+        for tensor in (p, p.grad):
+            tensor.untyped_storage().resize_(0)
+        p.untyped_storage().resize_(size)
+        with torch.no_grad():
+            p.copy_(values)
+    assert opt.state[p]["step"] == 3
+
+
+def test_state_can_be_saved_beside_an_empty_parameter() -> None:
+    for dtype in (torch.float64, torch.complex64, torch.bfloat16):
+        params = [torch.nn.Parameter(torch.ones(n, dtype=d)) for n, d in ((0, None), (2, dtype))]
+        opt = front.Adam(params)
+        for _ in range(2):
+            for p in params:
+                p.grad = torch.ones_like(p)
+            opt.step()
+        file = io.BytesIO()
+        torch.save(opt.state_dict(), file)
+        file.seek(0)
+        assert torch.load(file)["state"][0]["step"] == 2
+
+
+def test_a_parameter_that_is_to_be_negated() -> None:
+    own, their = (torch.nn.Parameter(torch.tensor([1 + 2j]).conj().imag) for _ in range(2))
+    assert own.is_neg()
+    for p, kind in ((own, front.SGD), (their, torch.optim.SGD)):
+        opt = kind([p], lr=0.5)
+        p.grad = torch.ones(1)
+        opt.step()
+    assert own.tolist() == their.tolist() == [-2.5]
+
+
+def test_parameters_without_a_shape_yet() -> None:
+    torch.manual_seed(0)
+    model = torch.nn.Sequential(torch.nn.LazyLinear(3), torch.nn.Linear(3, 2))
+    opt = front.Adam(model.parameters())
+    model[1].weight.grad = torch.ones(2, 3)
+    opt.step()
+    model(torch.ones(4, 5)).sum().backward()
+    opt.step()
+    assert opt.state[model[1].weight]["step"] == 2
+    assert opt.state[model[0].weight]["exp_avg"].shape == (3, 5)
+
+
+def test_many_subclasses_of_tensors() -> None:
+    p = torch.nn.Parameter(torch.ones(2))
+    opt = front.SGD([p], lr=0.125)
+    for i in range(40):
+        kind = type(f"Tensor{i}", (torch.Tensor,), {})
+        p.grad = torch.ones(2).as_subclass(kind)
+        opt.step()
+    assert p.tolist() == [-4.0, -4.0]
+
+
+@pytest.mark.parametrize("layout", [plain, strided])
+def test_a_skipped_step_leaves_no_trace(layout: Callable[..., Any]) -> None:
+    p = torch.nn.Parameter(layout((4,), torch.float32))
+    opt = front.Adam([p], lr=0.1)
+    kept = (p**2).sum()
+    p.grad = torch.tensor([1.0, torch.inf, 1.0, 1.0])
+    opt.step(on_nonfinite="skip")
+    assert opt.step_result.skipped
+    assert not opt.state_dict()["state"]
+    kept.backward()  # its graph doesn't say that anything was written
+    for seed in range(3):
+        p.grad = torch.ones(4) * (seed + 1)
+        opt.step(on_nonfinite="skip")
+    assert opt.state_dict()["state"][0]["step"] == 3
+    assert opt.state[p]["exp_avg"].abs().min() > 0
+    opt.step()
+    assert opt.state[p]["step"] == 4
+
+
+@pytest.mark.filterwarnings("error")
+def test_compiled_steps() -> None:
+    torch.compiler.reset()
+    pair = Pair("Adam", [(5, 3), (7,)])
+    step = torch.compile(pair.ours.step, backend="eager")
+    for seed in range(4):
+        pair.give_gradients(seed)
+        step()
+        pair.theirs.step()
+    pair.require_same(1e-6)
+
+
+def test_a_hook_that_comes_while_the_step_runs() -> None:
+    calls = []
+    p = torch.nn.Parameter(torch.ones(2))
+    opt = front.SGD([p], lr=0.1)
+
+    def closure() -> Any:
+        opt.register_step_post_hook(lambda *_: calls.append("post"))
+        p.grad = torch.ones(2)
+        return 1.0
+
+    opt.step(closure)
+    assert calls == ["post"]
 
 
 # --- What is refused ------------------------------------------------------------------------------
@@ -861,13 +1090,101 @@ def test_bad_gradients_are_refused_by_name_and_nothing_changes() -> None:
     assert opt.state[p]["step"] == 1
 
 
-def test_parameters_that_share_memory_are_refused_by_name() -> None:
-    base = torch.ones(4)
-    opt = front.Adam(zip("ab", [base[:3], base[2:]], strict=True))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
+@pytest.mark.parametrize("step", [1, 2])
+def test_parameters_that_share_memory_are_refused_by_name(dtype: Any, step: int) -> None:
+    base = torch.ones(8, dtype=dtype)
+    opt = front.Adam(zip("ab", [base[:6:step], base[4::step]], strict=True))
     for p in opt.param_groups[0]["params"]:
         p.grad = torch.ones_like(p)
-    with pytest.raises(ValueError, match=r"params\['b'\].*overlap|overlap.*params\['b'\]"):
+    with pytest.raises(ValueError, match=r"overlaps"):
         opt.step()
+    assert (base == 1).all()
+    apart = front.SGD([base[::2], base[1::2]], lr=0.5)
+    for p in apart.param_groups[0]["params"]:
+        p.grad = torch.ones_like(p)
+    apart.step()
+    assert (base == 0.5).all()
+
+
+def test_elements_that_share_a_place_are_refused_by_name() -> None:
+    with pytest.raises(ValueError, match=r"^param_groups\[0\]\['params'\]\[1\]: expected a tensor"):
+        front.SGD([torch.zeros(2), torch.zeros(1).expand(3)])
+    p = torch.nn.Parameter(torch.ones(3, dtype=torch.bfloat16))
+    q = torch.nn.Parameter(torch.ones(3))
+    opt = front.Adam([p, q])
+    for k in range(2):
+        p.grad, q.grad = torch.ones_like(p), torch.ones_like(q)
+        opt.step()
+        for t in (p, q):
+            opt.state[t]["exp_avg"] = torch.full((1,), 0.1 + k, dtype=t.dtype).expand(3)
+    opt.step()
+    assert opt.state[p]["step"] == opt.state[q]["step"] == 3
+    assert opt.state[q]["exp_avg"].tolist() == pytest.approx([0.9 * 1.1 + 0.1] * 3)
+
+
+def test_a_gradient_that_is_its_parameter_cant_be_zeroed() -> None:
+    p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+    opt = front.SGD([("p", p)], lr=0.5)
+    p.grad = p.detach()
+    with pytest.raises(ValueError, match=r"^grads\['p'\]: shares memory"):
+        opt.step(zero_grads=True)
+    assert p.tolist() == [1.0, 2.0]
+    opt.step()
+    assert p.tolist() == [0.5, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("edit", "error_type", "text"),
+    [
+        (lambda o, p: o.param_groups[0].update(capturable=True), ValueError, "capturable"),
+        (lambda o, p: o.param_groups[0].update(differentiable=True), ValueError, "differentiable"),
+        (lambda o, p: o.state[p].update(exp_avg=torch.ones(3)), ValueError, r"state\[0\].*shape"),
+        (
+            lambda o, p: o.state[p].update(exp_avg=torch.ones(2, 1)),
+            ValueError,
+            r"state\[0\].*shape",
+        ),
+        (
+            lambda o, p: o.state[p].update(exp_avg=torch.ones(2, device="meta")),
+            TypeError,
+            r"state\[0\]\['exp_avg'\]: .* on meta",
+        ),
+        (lambda o, p: o.state[p].update(exp_avg=None), ValueError, r"state\[0\]\['exp_avg'\]"),
+        (lambda o, p: o.state[p].update(step=torch.ones(2)), TypeError, r"state\[0\]\['step'\]"),
+        (
+            lambda o, p: o.state[p].update(step=torch.tensor(0.5)),
+            ValueError,
+            r"state\[0\]\['step'\]",
+        ),
+        (lambda o, p: setattr(p, "data", torch.ones(2, 3)), (ValueError, RuntimeError), "shape"),
+        (lambda o, p: o.param_groups[0].update(betas=(0.9, 1.0)), ValueError, "betas"),
+        (lambda o, p: o.param_groups[0].update(eps="1"), TypeError, "eps"),
+    ],
+)
+def test_edits_that_are_wrong_are_refused_by_name(edit: Any, error_type: Any, text: str) -> None:
+    p, q = (torch.nn.Parameter(torch.ones(2)) for _ in range(2))
+    opt = front.Adam([p, q])
+    p.grad, q.grad = torch.ones(2), torch.ones(2)
+    opt.step()
+    edit(opt, p)
+    before = q.detach().clone()
+    for _ in range(2):
+        with pytest.raises(error_type, match=text):
+            opt.step()
+        assert torch.equal(q, before)
+
+
+def test_a_step_may_be_a_plain_number_and_betas_one_tensor() -> None:
+    pair = Pair("Adam", [(3,)])
+    pair.step(0)
+    pair.ours.state[pair.own_params[0]]["step"] = 5
+    pair.theirs.state[pair.their_params[0]]["step"] = torch.tensor(5.0)
+    for opt in (pair.ours, pair.theirs):
+        opt.param_groups[0]["betas"] = [0.5, 0.75]
+    pair.ours.param_groups[0]["betas"] = torch.tensor([0.5, 0.75])
+    pair.step(1)
+    pair.require_same(1e-6)
 
 
 def test_importing_fusedopt_imports_no_torch() -> None:

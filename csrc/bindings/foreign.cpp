@@ -1,7 +1,6 @@
 #include "bindings/foreign.hpp"
 
 #include <algorithm>
-#include <array>
 #include <string>
 #include <utility>
 #include <vector>
@@ -9,12 +8,13 @@
 namespace fusedopt {
 namespace {
 
-// Types that have an exchange API: there are few, as torch's Tensor and Parameter. They stay.
+// Types that have an exchange API: there are few, as torch's Tensor and Parameter, and subclasses.
+// They stay, also at the interpreter's end.
 struct KnownType {
-  PyTypeObject* type = nullptr;
-  const dlpack::ExchangeApi* api = nullptr;
+  PyTypeObject* type;
+  const dlpack::ExchangeApi* api;
 };
-std::array<KnownType, 16> known_types;
+std::vector<KnownType> known_types;
 
 // What other libraries have for whoever asks; null without an error where they haven't.
 Reference attribute_of(py::handle object, const char* name) {
@@ -170,7 +170,6 @@ const dlpack::ExchangeApi* known_exchange_api_of(py::handle object) {
   PyTypeObject* const type = Py_TYPE(object.ptr());
   for (const KnownType& known : known_types) {
     if (known.type == type) return known.api;
-    if (!known.type) break;
   }
   return nullptr;
 }
@@ -180,11 +179,8 @@ const dlpack::ExchangeApi* exchange_api_of(py::handle object) {
   PyTypeObject* const type = Py_TYPE(object.ptr());
   const dlpack::ExchangeApi* api = find_exchange_api(type);
   if (!api) return nullptr;
-  const auto free = std::ranges::find(known_types, nullptr, &KnownType::type);
-  if (free != known_types.end()) {
-    *free = {type, api};
-    Py_INCREF(type);
-  }
+  known_types.push_back({type, api});
+  Py_INCREF(type);
   return api;
 }
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import torch
@@ -13,8 +13,12 @@ from torch.autograd import profiler
 from torch.optim import optimizer
 
 from .._step_options import StepResult
-from ._bound import Bound, Kind
-from ._layout import WORKING_DTYPES
+from ..optimizer import Optimizer
+from ._bound import Bound
+from ._kind import Kind
+from ._layout import require_usable
+
+_OPTIONS = frozenset(inspect.signature(Optimizer.step).parameters) - {"self", "grads"}
 
 
 def _hooked_where_watched(step: Callable[..., Any]) -> Callable[..., Any]:
@@ -23,12 +27,16 @@ def _hooked_where_watched(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def wrapper(self: Front, *args: Any, **kwargs: Any) -> Any:
+        if torch.compiler.is_compiling():
+            return Front._untraced_step(self, *args, **kwargs)
         is_watched = (
             self._optimizer_step_pre_hooks
             or self._optimizer_step_post_hooks
             or optimizer._global_optimizer_pre_hooks
             or optimizer._global_optimizer_post_hooks
             or profiler._is_profiler_enabled
+            or args
+            or "closure" in kwargs  # which may be about to add one
         )
         # Where a subclass has a step of its own, torch has put them around that.
         if is_watched and type(self).step is wrapper:
@@ -43,7 +51,10 @@ class Front(torch.optim.Optimizer):
     """Stands before one of torch's classes, whose constructor, groups and state it keeps."""
 
     _kind: ClassVar[Kind]
+    _untraced_step: ClassVar[Any] = None  # what torch.compile calls
     _bound: Bound | None = None
+    _state_was_seen = False  # by others
+    _was_loaded = False
 
     #: What the last step with options did; None where it had none.
     step_result: StepResult | None = None
@@ -54,17 +65,19 @@ class Front(torch.optim.Optimizer):
                 raise ValueError(
                     f"{name}: expected False, as a step is one kernel on the CPU, got True"
                 )
-        known = inspect.signature(super().__init__).parameters
-        for name in theirs.keys() - known:
+        known = _arguments_of(super().__init__)
+        for name in theirs.keys() - set(known):
             if name not in self._kind.hyperparameters():
                 if theirs[name]:
                     raise TypeError(f"{name}: torch {torch.__version__} doesn't have it")
                 del theirs[name]
         # Before the groups are made, which get them, too. What an older torch doesn't have is ours.
-        self._forms = {**forms, **{name: theirs.pop(name) for name in theirs.keys() - known}}
+        self._forms = {**forms, **{name: theirs.pop(name) for name in theirs.keys() - set(known)}}
         super().__init__(params, **theirs)
         # torch's GradScaler is to unscale gradients itself, as it does where this isn't there.
         self.__dict__.pop("_step_supports_amp_scaling", None)
+        if Front._untraced_step is None:  # which torch has imported now for itself
+            Front._untraced_step = torch.compiler.disable(type(self).step)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyperparameters of their own, as torch does.
@@ -87,30 +100,37 @@ class Front(torch.optim.Optimizer):
     def _require_usable(self, group: dict[str, Any]) -> None:
         number = len(self.param_groups) - 1
         for i, p in enumerate(group["params"]):
-            if p.device.type != "cpu" or p.layout is not torch.strided:
-                raise TypeError(
-                    f"param_groups[{number}]['params'][{i}]: expected a dense tensor on the CPU, "
-                    f"got {_described(p)}; torch.optim has optimizers for others"
-                )
-            if p.dtype not in WORKING_DTYPES:
-                names = ", ".join(str(dtype).removeprefix("torch.") for dtype in WORKING_DTYPES)
-                raise TypeError(
-                    f"param_groups[{number}]['params'][{i}]: expected a tensor of {names}, "
-                    f"got {p.dtype}"
-                )
+            if not torch.nn.parameter.is_lazy(p):
+                require_usable(p, f"param_groups[{number}]['params'][{i}]")
         self._kind.require_values(number, group)
+
+    @property
+    def state(self) -> Any:
+        """The state of each parameter, as in torch."""
+        self._state_was_seen = True  # and may be moved from now on
+        return self.__dict__["state"]
+
+    @state.setter
+    def state(self, state: Any) -> None:
+        self.__dict__["state"] = state
+
+    def __getstate__(self) -> dict[str, Any]:
+        self._require_home("copying an optimizer")
+        found: dict[str, Any] = super().__getstate__()
+        return found
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self._require_home("load_state_dict()")
         before: list[dict[str, Any]] = self.__dict__.get("param_groups", [])
         super().__setstate__(state)
         self._bound = None
+        self._was_loaded = True
         # State of torch's own doesn't say which form it is of: that stays.
+        forms = set(self._kind.hyperparameters()) - set(_arguments_of(super().__init__))
         for k, group in enumerate(self.param_groups):
             own = before[k] if k < len(before) else self.defaults
-            for name in self._kind.hyperparameters():
-                if name in own:
-                    group.setdefault(name, own[name])
+            for name in forms & own.keys():
+                group.setdefault(name, own[name])
 
     @_hooked_where_watched
     def step(self, closure: Callable[[], Any] | None = None, **options: Any) -> Any:
@@ -137,6 +157,11 @@ class Front(torch.optim.Optimizer):
         RuntimeError
             If a gradient is sparse.
         """
+        for name in options.keys() - _OPTIONS:
+            raise TypeError(
+                f"{type(self).__name__}.step() got an unexpected keyword argument {name!r}"
+            )
+        self.step_result = None
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -156,25 +181,32 @@ class Front(torch.optim.Optimizer):
 
     def _current(self) -> Bound:
         """Return what is bound to what there is now."""
+        self._require_home("step()")
         bound = self._bound
-        if bound is None or not bound.is_current(self.param_groups, self.state):
+        state = self.__dict__["state"]
+        if bound is None or not bound.is_current(
+            self.param_groups, state, state_was_seen=self._state_was_seen
+        ):
             bound = self._bind()
         return bound
 
     def _bind(self) -> Bound:
-        self._require_home("step()")
         self._bound = None
         for k, group in enumerate(self.param_groups):
-            if group.get("differentiable"):
-                raise ValueError(f"param_groups[{k}]['differentiable']: expected False, got True")
-        self._bound = Bound(self._kind, self.param_groups, self.state)
+            for name in ("differentiable", "capturable"):
+                if group.get(name):
+                    raise ValueError(f"param_groups[{k}][{name!r}]: expected False, got True")
+        state = self.__dict__["state"]
+        self._bound = Bound(self._kind, self.param_groups, state, copies=self._was_loaded)
+        self._was_loaded = False
         return self._bound
 
     def _require_home(self, action: str) -> None:
         if self._bound is not None and self._bound.is_swapped:
             raise RuntimeError(f"{action}: the parameters are elsewhere, inside swap_ema()")
 
-    def swap_ema(self) -> AbstractContextManager[None]:
+    @contextmanager
+    def swap_ema(self) -> Iterator[None]:
         """Put the averages in the parameters' place, for a ``with`` block.
 
         As `fusedopt.Optimizer.swap_ema`, where groups have an ``ema_decay``; the averages are
@@ -185,11 +217,12 @@ class Front(torch.optim.Optimizer):
         ValueError
             If no group has an ``ema_decay`` and no parameter an average.
         RuntimeError
-            If the parameters are elsewhere already; ``step``, ``state_dict`` and
-            ``load_state_dict`` raise it inside the block.
+            If the parameters are elsewhere already; ``step``, ``state_dict``, ``load_state_dict``
+            and copying raise it inside the block.
         """
         self._require_home("swap_ema()")
-        return self._current().swapped()
+        with self._current().swapped():
+            yield
 
     def state_dict(self) -> dict[str, Any]:
         """Return torch's, whose groups hold our forms, too.
@@ -204,6 +237,5 @@ class Front(torch.optim.Optimizer):
         return found
 
 
-def _described(tensor: Any) -> str:
-    kind = "" if tensor.layout is torch.strided else f" of layout {tensor.layout}"
-    return f"one on {tensor.device}{kind}"
+def _arguments_of(function: Callable[..., Any]) -> list[str]:
+    return list(inspect.signature(function).parameters)

@@ -7,8 +7,8 @@ from typing import Any
 import torch
 
 from .. import adam, rmsprop, sgd
-from ._bound import Kind
 from ._front import Front
+from ._kind import Kind
 
 
 class SGD(Front, torch.optim.SGD):
