@@ -810,9 +810,14 @@ def test_parameters_that_move_inside_swap_ema_come_back(
         p.grad = torch.ones_like(p)
         opt.step()
     now, average = p.detach().clone(), opt.state[p]["ema"].clone()
-    with pytest.raises(ZeroDivisionError), opt.swap_ema():
-        p.data = layout((4, 6), dtype).copy_(p)
-        raise ZeroDivisionError
+
+    def evaluate() -> None:
+        with opt.swap_ema():
+            p.data = layout((4, 6), dtype).copy_(p)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        evaluate()
     assert torch.equal(p, now)
     assert torch.equal(opt.state[p]["ema"], average)
 

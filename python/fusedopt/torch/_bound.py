@@ -12,12 +12,11 @@ import torch
 from .. import _core
 from .._hyperparameters import in_kind
 from .._step_options import StepResult
-from .._types import Array
 from ._kind import Kind, are_alike, as_number
-from ._layout import CAN_LOOK, Layout, Tensor, is_expanded, require_usable, share_memory
+from ._layout import CAN_LOOK, Layout, Tensor, require_usable, share_memory
+from ._state import SharedState, StateDict
 
 Groups = list[dict[str, Any]]
-State = Mapping[Any, dict[str, Any]]
 
 
 class _Seen(NamedTuple):
@@ -27,8 +26,6 @@ class _Seen(NamedTuple):
     address: int
     view: Tensor  # of the core's memory, laid out as torch's state
     is_copy: bool  # whether that isn't the parameter's memory
-    # State that is kept in a narrower dtype, and the core's.
-    state: list[tuple[Tensor, Tensor]]
 
 
 class Bound:
@@ -39,12 +36,10 @@ class Bound:
     memory of torch's is used for state.
     """
 
-    def __init__(self, kind: Kind, groups: Groups, state: State, *, copies: bool) -> None:
+    def __init__(self, kind: Kind, groups: Groups, state: StateDict, *, copies: bool) -> None:
         self.is_swapped = False  # whether the averages are in the parameters' place
         self._kind = kind
         self._groups = groups
-        self._state = state
-        self._copies = copies
         self._lazy = [p for group in groups for p in group["params"] if _is_lazy(p)]
         self._params = _params_of(groups)
         self._named = [name for group in groups for name in group.get("param_names", ())]
@@ -62,16 +57,9 @@ class Bound:
         self._single = [
             i for i, p in enumerate(self._params) if p.numel() == 1 and i not in self._seen
         ]
-        self._unpublished = set(range(len(self._params)))
-        #: What state["step"] are views of, as torch counts: in its default dtype, or float32. Or
-        #: tensors that processes share, with their index.
-        self._steps: Array = np.zeros(len(self._params), _dtype_of_counts())
-        self._shared_steps: list[tuple[int, Tensor]] = []
-        #: State that others may move, and where it was.
-        self._published: list[Tensor] = []
-        self._addresses: list[int] = []
-        self._adopt_state()
-        self._note()
+        self._shared = SharedState(kind, state, self._params, self._layouts)
+        self._shared.adopt(self._core, copies=copies)
+        self._groups_then = _core.contents(groups)
 
     def _label(self, argument: str, index: int) -> str:
         """Return what errors call a parameter, or its gradient."""
@@ -100,7 +88,7 @@ class Bound:
         # NumPy's arrays make their memory's place fixed, which isn't ours to decide.
         array = laid_out.numpy() if is_copy or not CAN_LOOK else laid_out
         view = layout.tensor(array) if is_copy else param.detach()
-        self._seen[index] = _Seen(param, param.data_ptr(), view, is_copy, [])
+        self._seen[index] = _Seen(param, param.data_ptr(), view, is_copy)
         return array
 
     def _require_apart(self) -> None:
@@ -111,124 +99,22 @@ class Bound:
                     own, others = self._label("params", i), self._label("params", j)
                     raise ValueError(f"{own}: overlaps {others}")
 
-    def _adopt_state(self) -> None:
-        """Make torch's state the core's."""
-        found = {i: self._read_state(i) for i, p in enumerate(self._params) if self._state.get(p)}
-        states = {i: entries for i, entries in found.items() if entries}
-        saved = {**self._core.state_dict(), "state": states}
-        del saved["completed_steps"]  # as many as one of the parameters has taken
-        try:
-            try:
-                self._core.load_state_dict(saved, copy=False)
-            except ValueError:  # as where tensors share memory; if not, it is raised again
-                for entries in states.values():
-                    entries.update({n: a.copy() for n, a in entries.items() if _is_array(a)})
-                self._core.load_state_dict(saved, copy=False)
-        except (TypeError, ValueError) as error:
-            raise in_kind(error, str(error).replace("state_dict['state']", "state")) from None
-        self._counts = self._core.step_counts
-        _core.write_counts(self._steps, self._counts)
-        for index, entries in states.items():
-            own = self._state[self._params[index]]
-            for name in self._kind.states:
-                if _is_array(entries.get(name)):
-                    self._share(own, name, index, entries[name])
-            self._share_step(own, index)
-
-    def _read_state(self, index: int) -> dict[str, Any]:
-        """Return a parameter's state as the core takes it; none of ours may be there."""
-        own, layout = self._state[self._params[index]], self._layouts[index]
-        found: dict[str, Any] = {}
-        for name in self._kind.states:
-            tensor = own.get(name)
-            if not isinstance(tensor, torch.Tensor):
-                continue
-            array = layout.laid_out(tensor, f"state[{index}][{name!r}]").numpy()
-            found[name] = array.copy() if self._copies and not tensor.is_shared() else array
-        if found:
-            for name in set(self._kind.states) - set(self._kind.essential):
-                found.setdefault(name, None)  # the next step makes it where it is needed
-            if "step" in own:
-                found["step"] = own["step"]
-        return found
-
-    def _share(self, own: dict[str, Any], name: str, index: int, array: Array) -> None:
-        """Let an entry of torch's state lie over the core's memory, or be a copy beside it."""
-        layout, tensor = self._layouts[index], self._layouts[index].tensor(array)
-        # The average is ours, and of a narrow dtype it would stand still.
-        if layout.is_narrow and name != "ema":
-            if name not in own or is_expanded(own[name]):
-                own[name] = tensor.to(layout.dtype)
-            self._seen[index].state.append((own[name], tensor))
-        elif name not in own or own[name].data_ptr() != array.ctypes.data:
-            own[name] = tensor
-        self._published.append(own[name])
-
-    def _share_step(self, own: dict[str, Any], index: int) -> None:
-        if not self._kind.counts_steps:
-            return
-        step = own.get("step")
-        if isinstance(step, torch.Tensor) and step.is_shared():
-            self._shared_steps.append((index, step))
-            return
-        own["step"] = torch.from_numpy(self._steps[index : index + 1]).reshape(())
-        self._published.append(own["step"])
-
-    def _publish(self, grads: list[Tensor]) -> None:
-        """Put into torch's state what the step has made, of parameters that had a gradient."""
-        for index in [i for i in self._unpublished if grads[i] is not None]:
-            made = dict(self._core.state[index])
-            if not made:
-                continue  # it was skipped
-            self._unpublished.discard(index)
-            if made.keys() == {"step"} and not self._kind.counts_steps:
-                continue
-            param = self._params[index]
-            own = self._state.get(param)
-            if own is None:
-                own = self._state.setdefault(param, {})  # type: ignore[attr-defined]
-            for name in self._kind.states:
-                if name in made and not isinstance(own.get(name), torch.Tensor):
-                    self._share(own, name, index, made[name])
-            if "step" not in own:
-                self._share_step(own, index)
-        self._note_state()
-
-    def _note(self) -> None:
-        """Remember what there is, to see what others change."""
-        self._groups_then = _core.contents(self._groups)
-        self._note_state()
-
-    def _note_state(self) -> None:
-        self._state_then = _core.contents(self._state)
-        self._addresses = [tensor.data_ptr() for tensor in self._published]
-
-    def is_current(self, groups: Groups, state: State, *, state_was_seen: bool) -> bool:
+    def is_current(self, groups: Groups, state: StateDict, *, state_was_seen: bool) -> bool:
         """Return whether that is what it is over, after taking over numbers that were assigned.
 
         What others have seen of the state they may have moved.
         """
         return (
             groups is self._groups
-            and state is self._state
             and (_core.has_contents(groups, self._groups_then) or self._takes_numbers())
-            and _core.has_contents(state, self._state_then)
-            and (not self._kind.counts_steps or _core.are_counts(self._steps, self._counts))
+            and self._shared.is_current(state, was_seen=state_was_seen)
             and (not self._seen or self._sees_all())
             and not (self._lazy and not all(map(_is_lazy, self._lazy)))
-            and not (self._shared_steps and self._others_have_stepped())
-            and not (state_was_seen and self._was_moved())
         )
 
     def _sees_all(self) -> bool:
         addresses = (seen.param.data_ptr() == seen.address for seen in self._seen.values())
         return self.fits() and all(addresses)
-
-    def _others_have_stepped(self) -> bool:
-        return any(step.item() != self._counts[i] for i, step in self._shared_steps)
-
-    def _was_moved(self) -> bool:
-        return [tensor.data_ptr() for tensor in self._published] != self._addresses
 
     def fits(self) -> bool:
         """Return whether parameters are laid out as they were."""
@@ -280,12 +166,7 @@ class Bound:
         increment_version(stepped)
         if self._seen:
             self._write_copies(grads)
-        if self._unpublished:
-            self._publish(grads)
-        if self._kind.counts_steps:
-            _core.write_counts(self._steps, self._counts)
-            for index, step in self._shared_steps:
-                step.fill_(int(self._counts[index]))
+        self._shared.follow(grads)
         return result
 
     def _laid_out(self, grads: list[Tensor], *, closely: bool, zeroes: bool) -> list[Any]:
@@ -306,7 +187,8 @@ class Bound:
                 if not CAN_LOOK:
                     given[i] = given[i].numpy()
         if closely:
-            written = self._written_storages()
+            written = self._shared.storages()
+            written |= {p.untyped_storage().data_ptr() for p in self._params}
             for i, gradient in enumerate(grads):
                 if gradient is None or gradient.untyped_storage().data_ptr() not in written:
                     continue
@@ -324,13 +206,7 @@ class Bound:
         for i, seen in self._seen.items():
             if seen.is_copy and grads[i] is not None:
                 seen.view.copy_(seen.param.detach())
-                for own, copy in seen.state:
-                    copy.copy_(own)
-
-    def _written_storages(self) -> set[int]:
-        entries = [self._state[p] for p in self._params if self._state.get(p)]
-        states = [t for own in entries for t in own.values() if isinstance(t, torch.Tensor)]
-        return {t.untyped_storage().data_ptr() for t in (*self._params, *states)}
+                self._shared.read_copies(i)
 
     def _zero(self, grads: list[Tensor], given: list[Any]) -> None:
         """Zero the gradients of which the core had copies, and say that all were written."""
@@ -345,8 +221,7 @@ class Bound:
             for i, seen in self._seen.items():
                 if seen.is_copy and grads[i] is not None:
                     seen.param.copy_(seen.view)
-                    for own, copy in seen.state:
-                        own.copy_(copy)
+                    self._shared.write_copies(i)
 
     @contextmanager
     def swapped(self) -> Iterator[None]:
@@ -373,8 +248,7 @@ class Bound:
                     lost.append(self._label("params", i))
                 elif seen.is_copy or seen.param.data_ptr() != seen.address:
                     seen.param.copy_(seen.view)
-                    for own, copy in seen.state:
-                        own.copy_(copy)
+                    self._shared.write_copies(i)
         increment_version(self._params)
         if lost:
             raise RuntimeError(f"{lost[0]}: was given another shape inside swap_ema(): it is lost")
@@ -404,17 +278,9 @@ def _params_of(groups: Groups) -> list[Tensor]:
 _is_lazy = torch.nn.parameter.is_lazy
 
 
-def _is_array(value: Any) -> bool:
-    return isinstance(value, np.ndarray)
-
-
 def _address(taken: Any) -> int:
-    address: int = taken.ctypes.data if _is_array(taken) else taken.data_ptr()
+    address: int = taken.ctypes.data if isinstance(taken, np.ndarray) else taken.data_ptr()
     return address
-
-
-def _dtype_of_counts() -> type[np.floating[Any]]:
-    return np.float64 if torch.get_default_dtype() == torch.float64 else np.float32
 
 
 @contextmanager
