@@ -1,6 +1,6 @@
 """Whole training loops of torch's users, with torch's optimizers and with ours in their place.
 
-    pip install '.[torch]' stable-baselines3 lightning transformers accelerate
+    pip install '.[frameworks]'
     python bench/torch_loops.py            # some twenty minutes, on one thread
     python bench/torch_loops.py --quick    # a minute: that all of it runs
 

@@ -16,10 +16,10 @@ SHAPES = [(3, 5), (257,), (40, 30)]
 Arrays = list[np.ndarray]
 
 
-def peer(name: str) -> Any:
+def peer(name: str, extra: str = "peers") -> Any:
     """Import a library, or skip the module; where peers are required (in CI) that is an error."""
     if find_spec(name.partition(".")[0]) is None and not os.environ.get("FUSEDOPT_REQUIRE_PEERS"):
-        pytest.skip(f"{name} is not installed (extra: peers)", allow_module_level=True)
+        pytest.skip(f"{name} is not installed (extra: {extra})", allow_module_level=True)
     return import_module(name)
 
 
