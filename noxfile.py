@@ -20,7 +20,8 @@ nox.needs_version = ">=2025.2"
 nox.options.default_venv_backend = "uv|virtualenv"
 
 STRICT = "-Ccmake.define.FUSEDOPT_WERROR=ON"
-PEERS = ".[test,bench,examples,peers,frameworks]"  # on Linux, torch's CPU build first, or it is gigabytes
+# On Linux torch's CPU build first, or it is gigabytes.
+PEERS = ".[test,bench,examples,peers,frameworks]"
 
 SITE = ("sphinx-build", "-W", "--keep-going", "-q", "-b", "html", "docs", "docs/_build/html")
 

@@ -216,7 +216,7 @@ def test_processes_share_state() -> None:
     expected = copy.deepcopy(model)
     model.share_memory()
     opt = SharedAdam(model.parameters(), lr=0.1)
-    context = torch.multiprocessing.get_context("fork")
+    context = torch.multiprocessing.get_context("spawn")
     for _ in range(2):  # one after the other: it is no matter of luck
         process = context.Process(target=step_in_a_process, args=(model, opt))
         process.start()

@@ -159,11 +159,11 @@ class SharedState:
             own = self._state.get(param)
             if own is None:
                 own = self._state.setdefault(param, {})  # type: ignore[attr-defined]
+            if "step" not in own:
+                self._share_step(own, index)
             for name in self._kind.states:
                 if name in made and not isinstance(own.get(name), torch.Tensor):
                     self._share(own, name, index, made[name])
-            if "step" not in own:
-                self._share_step(own, index)
         self._note()
 
     def storages(self) -> set[int]:
