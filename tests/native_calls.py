@@ -26,7 +26,7 @@ def apply_rule(
     rule: str, hyperparameters: dict[str, float], step: Any, arguments: dict[str, Any]
 ) -> None:
     """Take a step of a rule, with arrays by their arguments' names."""
-    function = _core.RuleFunction(
+    function = _core.rule_function(
         list(arguments), [], lambda _: (rule, hyperparameters), lambda _, value: int(value)
     )
     function((), step, *arguments.values())

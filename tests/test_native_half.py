@@ -46,7 +46,7 @@ def test_a_rule_gets_as_many_arguments_as_it_has(count: int) -> None:
     with pytest.raises(ValueError, match="^names: expected those of rule 'momentum'$"):
         apply_rule(rule, values, 1, arrays)
     assert all((array == 1).all() for array in arrays.values())
-    function = _core.RuleFunction(names, [], lambda _: (rule, values), lambda _, value: int(value))
+    function = _core.rule_function(names, [], lambda _: (rule, values), lambda _, value: int(value))
     given = [np.ones(3) for _ in range(count)]
     with pytest.raises(ValueError, match="^arguments: expected 3$"):
         function((), 1, *given)

@@ -64,9 +64,45 @@ def with_a_function_for_its_memory() -> Any:
     return p
 
 
+def with_a_function_that_knows_it() -> Any:
+    p = held()
+
+    def meaning(_: Any) -> Any:
+        return "sgd", {**RULE[1], "lr": float(p.size)}
+
+    p.function = _core.rule_function(["params", "grads"], [], meaning, lambda *_: 1)
+    p.function((), 1, p, np.ones(3))
+    assert (p == -3).all()
+    return p
+
+
+def test_a_function_that_was_let_go_of() -> None:
+    reference = later()
+    function = _core.rule_function(
+        ["params", "grads"], [], types.MethodType(lambda *_: RULE[:2], reference), lambda *_: 1
+    )
+    both = (function, types.MethodType(len, reference))
+    reference.__init__(tuple, both)
+    address = id(function)
+    del function, both, reference
+    gc.collect()
+    [found] = [o for o in gc.get_objects() if id(o) == address]
+    assert type(found) is _core.RuleFunction
+    with pytest.raises(RuntimeError, match="let go"):
+        found((), 1, np.ones(3), np.ones(3))
+
+
+@pytest.mark.parametrize("make", [_core.RuleFunction, _core.RuleFunction.__new__])
+def test_functions_are_made_whole(make: Any) -> None:
+    arguments = [_core.RuleFunction] if make is not _core.RuleFunction else []
+    with pytest.raises(TypeError, match="create|not safe"):
+        make(*arguments)
+
+
 @pytest.mark.parametrize(
     "make",
     [
+        with_a_function_that_knows_it,
         with_a_parameter_that_knows_it,
         with_a_gradient_that_knows_it,
         with_a_block_that_it_is_inside_of,

@@ -122,8 +122,9 @@ def test_elements_that_share_a_place_are_refused_by_name() -> None:
     assert opt.state[q]["exp_avg"].tolist() == pytest.approx([0.9 * 1.1 + 0.1] * 3)
 
 
-def test_a_gradient_that_is_its_parameter_cant_be_zeroed() -> None:
-    p = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64], ids=str)
+def test_a_gradient_that_is_its_parameter_cant_be_zeroed(dtype: Any) -> None:
+    p = torch.nn.Parameter(torch.tensor([1.0, 2.0], dtype=dtype))
     opt = front.SGD([("p", p)], lr=0.5)
     p.grad = p.detach()
     with pytest.raises(ValueError, match=r"^grads\['p'\]: shares memory"):

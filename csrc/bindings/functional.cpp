@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <optional>
+#include <stdexcept>
 #include <string>
 #include <tuple>
 #include <vector>
@@ -176,6 +177,7 @@ class Steps {
 
 ConfiguredRule RuleFunction::rule_of(const py::tuple& values) {
   if (!live_.take(values)) {
+    if (!configure_) throw std::runtime_error("this function was let go of by the collector");
     const py::object meant = configure_(values);
     const auto [name, numbers] = py::cast<std::tuple<std::string, py::dict>>(meant);
     const ConfiguredRule made(name, numbers);

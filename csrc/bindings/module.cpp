@@ -92,9 +92,10 @@ py::custom_type_setup made_whole() {
 }
 
 // Only functions here make one.
+template <typename T>
 py::custom_type_setup made_by_functions() {
   return py::custom_type_setup([](PyHeapTypeObject* heap_type) {
-    collected<Block>().value(heap_type);
+    collected<T>().value(heap_type);
     heap_type->ht_type.tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
   });
 }
@@ -244,7 +245,7 @@ PYBIND11_MODULE(_core, module) {
 
   // As the stub has it: there is nothing static to guard.
   const py::metaclass plain(reinterpret_cast<PyObject*>(&PyType_Type));
-  py::class_<Block>(module, "Block", py::is_final(), plain, made_by_functions())
+  py::class_<Block>(module, "Block", py::is_final(), plain, made_by_functions<Block>())
       .def("__enter__", &Block::enter)
       .def("__exit__", &Block::exit);
   py::class_<Stepper>(module, "Stepper", py::is_final(), plain, made_whole())
@@ -353,14 +354,17 @@ PYBIND11_MODULE(_core, module) {
       },
       py::arg("result"), py::arg("stats"));
   module.def("step_some_method", &make_step_some_method, py::arg("function"));
-  py::class_<RuleFunction>(module, "RuleFunction", collected<RuleFunction>())
-      .def(py::init([](std::vector<std::string> names, const Bounds& bounds, py::object configure,
-                       py::object check_step) {
-             return RuleFunction(std::move(names), number_bounds(bounds), std::move(configure),
-                                 std::move(check_step));
-           }),
-           py::arg("names"), py::arg("bounds"), py::arg("configure"), py::arg("check_step"))
+  py::class_<RuleFunction>(module, "RuleFunction", py::is_final(), plain,
+                           made_by_functions<RuleFunction>())
       .def("__call__", &RuleFunction::operator());
+  module.def(
+      "rule_function",
+      [](std::vector<std::string> names, const Bounds& bounds, py::object configure,
+         py::object check_step) {
+        return std::make_unique<RuleFunction>(std::move(names), number_bounds(bounds),
+                                              std::move(configure), std::move(check_step));
+      },
+      py::arg("names"), py::arg("bounds"), py::arg("configure"), py::arg("check_step"));
   module.def("global_norm", &global_norm, py::arg("arrays"));
   module.def("contents", &contents, py::arg("owner"));
   module.def("has_contents", &has_contents, py::arg("owner"), py::arg("contents"));

@@ -90,14 +90,10 @@ class Stepper:
 def step_method(result: type, stats: type) -> Callable[[_Function], _Function]: ...
 def step_some_method(function: _Function) -> _Function: ...
 
+@final
 class RuleFunction:
-    def __init__(
-        self,
-        names: list[str],
-        bounds: list[list[tuple[str, float, float]]],
-        configure: Callable[[Any], tuple[str, dict[str, float]]],
-        check_step: Callable[[str, Any], int],
-    ) -> None: ...
+    # Only rule_function() makes one.
+    def __init__(self, /, *args: object, **kwargs: object) -> None: ...
     def __call__(
         self,
         values: tuple[Any, ...],
@@ -105,6 +101,12 @@ class RuleFunction:
         *arrays: Array | list[Array] | list[Array | None] | None,
     ) -> None: ...
 
+def rule_function(
+    names: list[str],
+    bounds: list[list[tuple[str, float, float]]],
+    configure: Callable[[Any], tuple[str, dict[str, float]]],
+    check_step: Callable[[str, Any], int],
+) -> RuleFunction: ...
 def global_norm(arrays: Array | Sequence[Array | None]) -> float: ...
 def contents(owner: object) -> tuple[Any, ...]: ...
 def has_contents(owner: object, contents: tuple[Any, ...]) -> bool: ...

@@ -14,7 +14,9 @@ def _meaning(values: tuple[float]) -> tuple[str, dict[str, float]]:
     return "ema", {"decay": fraction("decay", values[0])}
 
 
-_ema = _core.RuleFunction(["params", "emas"], [numbers_of("decay", fraction)], _meaning, step_count)
+_ema = _core.rule_function(
+    ["params", "emas"], [numbers_of("decay", fraction)], _meaning, step_count
+)
 
 
 def ema_(emas: Arrays, params: Arrays, *, decay: float) -> None:

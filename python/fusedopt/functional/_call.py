@@ -40,7 +40,7 @@ def function_of(
 
     names = ["params", "grads", *(f"{state}s" for state in states)]
     bounds = [numbers_of(name, check) for name, check in numbers.items()]
-    return _core.RuleFunction(names, bounds, meaning, step_count)
+    return _core.rule_function(names, bounds, meaning, step_count)
 
 
 def checks_of(optimizer: type[Optimizer], *names: str) -> dict[str, Check]:

@@ -186,12 +186,8 @@ class Bound:
                 given[i] = self._layouts[i].laid_out(gradient, label)
                 if not CAN_LOOK:
                     given[i] = given[i].numpy()
-        if closely:
-            written = self._shared.storages()
-            written |= {p.untyped_storage().data_ptr() for p in self._params}
-            for i, gradient in enumerate(grads):
-                if gradient is None or gradient.untyped_storage().data_ptr() not in written:
-                    continue
+        if closely or zeroes:
+            for i in self._sharing_memory(grads):
                 if zeroes:
                     label = self._label("grads", i)
                     raise ValueError(
@@ -200,6 +196,13 @@ class Bound:
                 given[i] = given[i].clone() if CAN_LOOK else given[i].copy()
         self._read_copies(grads)
         return given
+
+    def _sharing_memory(self, grads: list[Tensor]) -> list[int]:
+        """Return which gradients lie in memory that a step may write."""
+        written = self._shared.storages()
+        written |= {p.untyped_storage().data_ptr() for p in self._params}
+        there = ((i, g) for i, g in enumerate(grads) if g is not None)
+        return [i for i, g in there if g.untyped_storage().data_ptr() in written]
 
     def _read_copies(self, grads: list[Tensor]) -> None:
         """Bring up to date what the core has copies of."""

@@ -77,7 +77,7 @@ class Front(torch.optim.Optimizer):
         # torch's GradScaler is to unscale gradients itself, as it does where this isn't there.
         self.__dict__.pop("_step_supports_amp_scaling", None)
         if Front._untraced_step is None:  # which torch has imported now for itself
-            Front._untraced_step = torch.compiler.disable(type(self).step)
+            Front._untraced_step = torch.compiler.disable(Front.step)
 
     def add_param_group(self, param_group: dict[str, Any]) -> None:
         """Add parameters with hyperparameters of their own, as torch does.
@@ -129,7 +129,7 @@ class Front(torch.optim.Optimizer):
         forms = set(self._kind.hyperparameters()) - set(_arguments_of(super().__init__))
         for k, group in enumerate(self.param_groups):
             own = before[k] if k < len(before) else self.defaults
-            for name in forms & own.keys():
+            for name in sorted(forms & own.keys()):
                 group.setdefault(name, own[name])
 
     @_hooked_where_watched
