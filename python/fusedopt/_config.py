@@ -91,7 +91,7 @@ def set_threading_layer(layer: str) -> None:
 
         ``"auto"``: each thread that steps looks at how long its steps take, and uses the pool where
         that helps, else OpenMP where a library has brought its runtime and that helps, else
-        neither. It is the default; `fusedopt.torch` makes that ``"openmp"``, if it can be had.
+        neither. It is the default; ``fusedopt.torch`` makes that ``"openmp"``, if it can be had.
 
     Raises
     ------
