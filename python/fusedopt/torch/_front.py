@@ -18,6 +18,9 @@ from ._bound import Bound
 from ._kind import Kind
 from ._layout import require_usable
 
+#: torch 2.2 can't say so.
+_is_compiling = getattr(torch.compiler, "is_compiling", lambda: False)
+
 _OPTIONS = frozenset(inspect.signature(Optimizer.step).parameters) - {"self", "grads"}
 
 
@@ -27,7 +30,7 @@ def _hooked_where_watched(step: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(step)
     def wrapper(self: Front, *args: Any, **kwargs: Any) -> Any:
-        if torch.compiler.is_compiling():
+        if _is_compiling():
             return Front._untraced_step(self, *args, **kwargs)
         is_watched = (
             self._optimizer_step_pre_hooks
