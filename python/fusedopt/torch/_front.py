@@ -62,20 +62,23 @@ class Front(torch.optim.Optimizer):
     #: What the last step with options did; None where it had none.
     step_result: StepResult | None = None
 
-    def __init__(self, params: Any, forms: dict[str, Any], **theirs: Any) -> None:
+    def __init__(self, params: Any, **arguments: Any) -> None:
         for name in ("differentiable", "capturable"):
-            if theirs.get(name):
+            if arguments.get(name):
                 raise ValueError(
                     f"{name}: expected False, as a step is one kernel on the CPU, got True"
                 )
         known = _arguments_of(super().__init__)
-        for name in theirs.keys() - set(known):
-            if name not in self._kind.hyperparameters():
-                if theirs[name]:
-                    raise TypeError(f"{name}: torch {torch.__version__} doesn't have it")
-                del theirs[name]
+        theirs = {name: value for name, value in arguments.items() if name in known}
         # Before the groups are made, which get them, too. What an older torch doesn't have is ours.
-        self._forms = {**forms, **{name: theirs.pop(name) for name in theirs.keys() - set(known)}}
+        self._forms = {}
+        for name, value in arguments.items():
+            if name in known:
+                continue
+            if name in self._kind.hyperparameters():
+                self._forms[name] = value
+            elif value:
+                raise TypeError(f"{name}: torch {torch.__version__} doesn't have it")
         super().__init__(params, **theirs)
         # torch's GradScaler is to unscale gradients itself, as it does where this isn't there.
         self.__dict__.pop("_step_supports_amp_scaling", None)

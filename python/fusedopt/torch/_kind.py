@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from numbers import Real
 from typing import Any, NamedTuple
 
@@ -21,7 +22,8 @@ class Kind(NamedTuple):
 
     def hyperparameters(self) -> list[str]:
         """Return the names of those that the core has."""
-        return [name for name in self.core([{"params": []}]).param_groups[0] if name != "params"]
+        core: Any = self.core  # mypy doesn't take a class for what it can hash
+        return _hyperparameters_of(core)
 
     def values_in(self, group: Mapping[str, Any]) -> dict[str, Any]:
         """Return the hyperparameters in a group of torch's that the core has."""
@@ -31,6 +33,11 @@ class Kind(NamedTuple):
         """Raise what is wrong with the hyperparameters of the group with this number."""
         values = {name: as_number(value) for name, value in self.values_in(group).items()}
         self.core([*[{"params": []}] * number, {**values, "params": []}])
+
+
+@cache
+def _hyperparameters_of(core: type[Optimizer]) -> list[str]:
+    return [name for name in core([{"params": []}]).param_groups[0] if name != "params"]
 
 
 def as_number(value: Any) -> Any:

@@ -68,12 +68,6 @@ class SGD(Front, torch.optim.SGD):
     ) -> None:
         super().__init__(
             params,
-            {
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "momentum_init": momentum_init,
-                "velocity": velocity,
-                "ema_decay": ema_decay,
-            },
             lr=lr,
             momentum=momentum,
             dampening=dampening,
@@ -83,6 +77,10 @@ class SGD(Front, torch.optim.SGD):
             foreach=foreach,
             differentiable=differentiable,
             fused=fused,
+            decoupled_weight_decay=decoupled_weight_decay,
+            momentum_init=momentum_init,
+            velocity=velocity,
+            ema_decay=ema_decay,
         )
 
 
@@ -153,13 +151,6 @@ class RMSprop(Front, torch.optim.RMSprop):
     ) -> None:
         super().__init__(
             params,
-            {
-                "decoupled_weight_decay": decoupled_weight_decay,
-                "eps_root": eps_root,
-                "initial_square_avg": initial_square_avg,
-                "velocity": velocity,
-                "ema_decay": ema_decay,
-            },
             lr=lr,
             alpha=alpha,
             eps=eps,
@@ -170,6 +161,11 @@ class RMSprop(Front, torch.optim.RMSprop):
             foreach=foreach,
             maximize=maximize,
             differentiable=differentiable,
+            decoupled_weight_decay=decoupled_weight_decay,
+            eps_root=eps_root,
+            initial_square_avg=initial_square_avg,
+            velocity=velocity,
+            ema_decay=ema_decay,
         )
 
 
@@ -238,13 +234,6 @@ class Adam(Front, torch.optim.Adam):
     ) -> None:
         super().__init__(
             params,
-            {
-                "bias_correction": bias_correction,
-                "eps_root": eps_root,
-                "eps_hat": eps_hat,
-                "amsgrad_max": amsgrad_max,
-                "ema_decay": ema_decay,
-            },
             lr=lr,
             betas=betas,
             eps=eps,
@@ -256,6 +245,11 @@ class Adam(Front, torch.optim.Adam):
             differentiable=differentiable,
             fused=fused,
             decoupled_weight_decay=decoupled_weight_decay,
+            bias_correction=bias_correction,
+            eps_root=eps_root,
+            eps_hat=eps_hat,
+            amsgrad_max=amsgrad_max,
+            ema_decay=ema_decay,
         )
 
 
@@ -318,13 +312,6 @@ class AdamW(Front, torch.optim.AdamW):
     ) -> None:
         super().__init__(
             params,
-            {
-                "bias_correction": bias_correction,
-                "eps_root": eps_root,
-                "eps_hat": eps_hat,
-                "amsgrad_max": amsgrad_max,
-                "ema_decay": ema_decay,
-            },
             lr=lr,
             betas=betas,
             eps=eps,
@@ -335,4 +322,9 @@ class AdamW(Front, torch.optim.AdamW):
             capturable=capturable,
             differentiable=differentiable,
             fused=fused,
+            bias_correction=bias_correction,
+            eps_root=eps_root,
+            eps_hat=eps_hat,
+            amsgrad_max=amsgrad_max,
+            ema_decay=ema_decay,
         )

@@ -19,10 +19,7 @@ StateDict = Mapping[Any, dict[str, Any]]  # as torch has it: by parameter
 
 
 class SharedState:
-    """The entries of torch's state, each a tensor over the memory of the core's, or a copy of it.
-
-    With ``copies`` no memory of torch's becomes the core's, but for what processes share.
-    """
+    """The entries of torch's state, each over the memory of the core's, or a copy of it."""
 
     def __init__(
         self, kind: Kind, state: StateDict, params: list[Tensor], layouts: list[Layout]
@@ -43,7 +40,10 @@ class SharedState:
         self._unpublished = set(range(len(params)))
 
     def adopt(self, core: Optimizer, *, copies: bool) -> None:
-        """Make what there is the core's, or raise and change nothing."""
+        """Make what there is the core's, or raise and change nothing.
+
+        With ``copies`` no memory of torch's becomes the core's, but for what processes share.
+        """
         self._core = core
         found = {i: self._read(i, copies) for i, p in enumerate(self._params) if self._state.get(p)}
         states = {i: entries for i, entries in found.items() if entries}
