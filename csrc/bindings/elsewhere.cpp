@@ -29,27 +29,45 @@ void Elsewhere::require_home(const char* action) const {
                            ", where the parameters are elsewhere");
 }
 
-void Elsewhere::move_ahead(const Parameters& parameters, std::vector<char*> velocities,
-                           const std::vector<double>& momenta) {
-  Rules rules;
-  for (std::size_t i = 0; i < parameters.count(); ++i) {
-    if (i == 0 || momenta[i] != momenta[i - 1]) rules.all.push_back(lookahead(momenta[i], false));
-    rules.of_parameter.push_back(rules.all.size() - 1);
+void Elsewhere::move_ahead(Holdings& held, const std::vector<double>& momenta) {
+  require_home("lookahead()");
+  held.require_usable_state();
+  if (momenta.size() != held.groups.size()) {
+    throw std::runtime_error("lookahead(): parameters were added since it was called");
   }
+  Rules rules;
+  std::vector<char*> velocities;
+  for (std::size_t k = 0; k < held.groups.size(); ++k) {
+    const Group& g = held.groups[k];
+    rules.all.push_back(lookahead(momenta[k], false));
+    for (std::size_t i = g.first; i < g.last; ++i) {
+      velocities.push_back(held.states.data(g.states.at(0), i));
+      rules.of_parameter.push_back(k);
+    }
+  }
+  // First, as it may run Python code.
+  make_room(held.parameters, velocities, held.memory);
+  held.look_at_those_with(velocities);
   partners_ = std::move(velocities);
-  run(parameters, rules);
+  run(held.parameters, rules);
   block_ = lookahead_block;
 }
 
-void Elsewhere::exchange(const Parameters& parameters, std::vector<char*> averages) {
-  const Rules rules{{{"exchange", {}}}, std::vector<std::size_t>(parameters.count())};
+void Elsewhere::move_to_averages(Holdings& held) {
+  require_home("swap_ema()");
+  held.memory.require_own();
+  held.require_usable_state();
+  std::vector<char*> averages = held.states.arrays_of("ema");
+  held.look_at_those_with(averages);
+  const Rules rules{{{"exchange", {}}}, std::vector<std::size_t>(held.parameters.count())};
   partners_ = std::move(averages);
-  run(parameters, rules);
+  run(held.parameters, rules);
   block_ = average_block;
 }
 
-void Elsewhere::move_back(Parameters& parameters) {
+void Elsewhere::move_back(Holdings& held) {
   if (!block_) return;
+  Parameters& parameters = held.parameters;
   std::optional<std::size_t> lost;
   for (std::size_t i = 0; i < parameters.count(); ++i) {
     if (!partners_[i]) continue;
@@ -75,6 +93,7 @@ void Elsewhere::move_back(Parameters& parameters) {
   }
 }
 
+// For copies of the parameters that have a velocity.
 void Elsewhere::make_room(const Parameters& parameters, const std::vector<char*>& velocities,
                           const StateMemory& memory) {
   origins_.resize(parameters.count());

@@ -5,9 +5,8 @@
 #include <memory>
 #include <vector>
 
-#include "bindings/parameters.hpp"
+#include "bindings/holdings.hpp"
 #include "bindings/rules.hpp"
-#include "bindings/state_memory.hpp"
 #include "engine/arena.hpp"
 #include "engine/plan.hpp"
 
@@ -18,19 +17,15 @@ class Elsewhere {
   // Throws where they aren't home, in the name of an action that can't be meanwhile.
   void require_home(const char* action) const;
 
-  // Room for copies of the parameters that have a velocity, before they are moved ahead.
-  void make_room(const Parameters& parameters, const std::vector<char*>& velocities,
-                 const StateMemory& memory);
-  // Moves each parameter by so many times its velocity; one without, a null, stays. The parameters
-  // are as they were bound.
-  void move_ahead(const Parameters& parameters, std::vector<char*> velocities,
-                  const std::vector<double>& momenta);
+  // Moves each parameter by so many times its velocity, a number for each group, while all rules
+  // have a velocity; one without, as before its first step, stays. May run Python code first.
+  void move_ahead(Holdings& held, const std::vector<double>& momenta);
   // Exchanges each parameter with its average; one without stays.
-  void exchange(const Parameters& parameters, std::vector<char*> averages);
+  void move_to_averages(Holdings& held);
 
   // Puts them back, bit for bit; nothing if they are there. One may have been frozen, reshaped or
   // moved since: throws after all others are back where that is impossible.
-  void move_back(Parameters& parameters);
+  void move_back(Holdings& held);
 
  private:
   // A rule for each parameter that has a partner: a velocity or an average.
@@ -39,6 +34,8 @@ class Elsewhere {
     std::vector<std::size_t> of_parameter;
   };
 
+  void make_room(const Parameters& parameters, const std::vector<char*>& velocities,
+                 const StateMemory& memory);
   void run(const Parameters& parameters, const Rules& rules) const;
 
   const char* block_ = nullptr;  // what they are inside; null where they are home

@@ -16,10 +16,13 @@ struct GivenGradients {
   Reference cast;                    // of what some of them are casts of: gradients, or null
 };
 
+// Throws unless zeros can be put into gradients, without touching what a step writes.
+void require_writeable(const GivenGradients& gradients, const Parameters& parameters,
+                       const WritableMemory& writable);
+// Throws where a gradient shares memory with another: one would be zeroed before the other is read.
+void require_apart(const GivenGradients& gradients, const Parameters& parameters);
 // Fills gradients that were cast with zeros, which `items` doesn't have.
 void zero_cast(const GivenGradients& gradients);
-// Throws unless that can be done without touching what a step writes.
-void require_writeable_cast(const GivenGradients& gradients, const WritableMemory& writable);
 
 // Puts NumPy arrays in the place of other libraries', and of those of another floating dtype, if
 // they are to be cast.

@@ -1,12 +1,12 @@
-// State of another optimizer, or of this one at another time.
+#include "bindings/load_state.hpp"
+
 #include <algorithm>
 #include <cstring>
-#include <iterator>
+#include <stdexcept>
 #include <string>
 #include <utility>
 
 #include "bindings/gil.hpp"
-#include "bindings/stepper.hpp"
 
 namespace fusedopt {
 namespace {
@@ -23,141 +23,121 @@ bool fits(const py::object& array, const Parameter& p) {
          PyArray_IS_C_CONTIGUOUS(as_array(array)) && is_same(shape_of(array), p.shape);
 }
 
-}  // namespace
+class StateLoader {
+ public:
+  // Reads what was saved and makes room for it. May run Python code.
+  StateLoader(Holdings& held, const SavedState& saved);
+  // Checks the rest and takes it over. No Python code runs, which could change what is looked at.
+  void load();
 
-void Stepper::load(const py::list& states, const std::vector<std::int64_t>& steps,
-                   std::int64_t completed_steps, const std::vector<GroupRule>& rules,
-                   const std::optional<std::vector<py::object>>& params, const Updates& updates,
-                   bool adopts) {
-  const std::scoped_lock lock(mutex_);
-  require_home("load_state_dict()");
-  memory_.require_own();
-  const std::size_t count = parameters_.count();
-  if (states.size() != count || steps.size() != count || rules.size() != groups_.size() ||
-      (params && params->size() != count)) {
+ private:
+  // An array that is copied: to a state's, or to the parameter itself.
+  struct Copy {
+    Reference from;
+    std::size_t parameter;
+    std::optional<std::size_t> state;
+  };
+
+  void read_states();
+  void find_missing();
+  void adopt_memory();
+  void require_apart() const;
+  void look_at_parameters();
+  void require_fitting(const Reference& array, std::size_t parameter) const;
+  void find_copies();
+  void take_over_adopted();
+  void forget_others();
+
+  char* place_of(std::size_t state, std::size_t parameter) const {
+    return held_.states.data(state, parameter);
+  }
+  char* place_of(const Copy& c) const {
+    return c.state ? place_of(*c.state, c.parameter)
+                   : static_cast<char*>(data_of(held_.parameters[c.parameter].array));
+  }
+
+  Holdings& held_;
+  const SavedState& saved_;
+  std::vector<StateArray> arrays_;
+  std::vector<Copy> copies_;
+  std::vector<std::shared_ptr<Arena>> adopted_;  // the memory of each array
+  States::Missing missing_;
+  std::shared_ptr<Arena> arena_;  // for what is missing, if anything is
+};
+
+StateLoader::StateLoader(Holdings& held, const SavedState& saved) : held_(held), saved_(saved) {
+  const std::size_t count = held.parameters.count();
+  if (saved.states.size() != count || saved.steps.size() != count ||
+      saved.rules.size() != held.groups.size() || (saved.params && saved.params->size() != count)) {
     throw std::runtime_error("load_state_dict(): parameters were added since it was called");
   }
-  for (std::size_t k = 0; k < groups_.size(); ++k) require_finite(groups_[k], rules[k].rule);
-  std::vector<Loaded> loaded = read_states(states);
-  const std::size_t state_arrays = loaded.size();
-  States::Missing missing;
-  std::vector<std::shared_ptr<Arena>> adopted;
-  if (adopts) {
-    adopted = adopt(loaded);
-    require_apart(loaded);
+  for (std::size_t k = 0; k < held.groups.size(); ++k) {
+    held.require_finite(held.groups[k], saved.rules[k].rule);
+  }
+  read_states();
+  if (saved.adopts) {
+    adopt_memory();
+    require_apart();
   } else {
-    make_room(loaded, missing);
+    find_missing();
   }
-  std::shared_ptr<Arena> arena;
-  if (missing.bytes > 0) arena = memory_.allocate(missing.bytes, "the optimizer's state");
-
-  parameters_.follow();
-  // No Python code runs from here on, which could change what is looked at.
-  std::vector<char*> written(count);  // the parameters that are
-  if (params) {
-    for (std::size_t i = 0; i < count; ++i) {
-      written[i] = static_cast<char*>(data_of(parameters_[i].array));
-      loaded.push_back({no_state, i, params->at(i)});
-    }
+  if (missing_.bytes > 0) {
+    arena_ = held.memory.allocate(missing_.bytes, "the optimizer's state");
   }
-  look_at_those_with(written);
-  const auto place_of = [&](const Loaded& l) {
-    return l.state == no_state ? written[l.parameter] : states_.data(l.state, l.parameter);
-  };
-  const auto is_copied = [&](const Loaded& l) { return !adopts || l.state == no_state; };
-  std::vector<bool> kept(states_.count() * count);
-  for (Loaded& l : loaded) {
-    if (!fits(l.array, parameters_[l.parameter])) {
-      throw py::value_error(parameters_.names().label("state", l.parameter).text() +
-                            ": expected arrays like the parameter, C-contiguous");
-    }
-    // What is about to be overwritten is read before.
-    if (is_copied(l) && data_of(l.array) != place_of(l) && writable_.overlaps(as_array(l.array))) {
-      l.array = copy_of(l.array);
-    }
-    if (l.state != no_state) kept[l.state * count + l.parameter] = true;
-  }
-  plan_is_regular_ = false;
-  if (adopts) {
-    auto all = adopted;
-    all.push_back(steps_arena_);
-    writable_.replace(std::move(all), parameters_);
-    for (std::size_t k = 0; k < state_arrays; ++k) {
-      states_.set(loaded[k].state, loaded[k].parameter, adopted[k]);
-    }
-    adopted_.clear();
-    for (std::size_t k = 0; k < state_arrays; ++k) {
-      const Loaded& l = loaded[k];
-      adopted_.push_back({l.array, data_of(l.array), l.state, l.parameter});
-    }
-  }
-  if (arena) {
-    writable_.add(arena, parameters_);
-    missing.arena = std::move(arena);
-    states_.add(missing, parameters_);
-  }
-  // From here on nothing can fail, but for want of a few bytes.
-  for (std::size_t k = 0; k < states_.count(); ++k) {
-    for (std::size_t i = 0; i < count; ++i) {
-      if (!kept[k * count + i]) states_.remove(k, i);
-    }
-  }
-  // What was lost has another array by now, perhaps where the first one lay.
-  std::erase_if(adopted_, [this](const Adopted& a) {
-    return states_.data(a.state, a.parameter) != a.data || !is_usable_still(a);
-  });
-  writable_.keep_only([this](const Arena* a) { return a == steps_arena_.get() || states_.have(a); },
-                      parameters_);
-  without_gil_if(!parameters_.have_foreign(), [&] {
-    for (const Loaded& l : loaded) {
-      if (!is_copied(l)) continue;
-      std::memmove(place_of(l), data_of(l.array), parameters_[l.parameter].bytes());
-    }
-  });
-  for (std::size_t i = 0; i < count; ++i) {
-    steps_[i] = steps[i];
-    parameters_[i].fresh = false;
-  }
-  for (std::size_t k = 0; k < groups_.size(); ++k) configure(groups_[k], rules[k], std::nullopt);
-  completed_steps_ = completed_steps;
-  bring_up_to_date(updates);
+  held.parameters.follow();
 }
 
-// Memory for arrays that don't exist, or no longer.
-void Stepper::make_room(const std::vector<Loaded>& loaded, States::Missing& missing) const {
-  std::vector<Adopted> lost;
-  std::ranges::copy_if(adopted_, std::back_inserter(lost),
-                       [this](const Adopted& a) { return !is_usable_still(a); });
-  const auto is_lost = [&](const Loaded& l) {
-    return std::ranges::any_of(
-        lost, [&](const Adopted& a) { return a.state == l.state && a.parameter == l.parameter; });
-  };
-  for (const Loaded& l : loaded) {
-    if (states_.data(l.state, l.parameter) && !is_lost(l)) continue;
-    missing.places.push_back({l.state, l.parameter, 0.0});
-    missing.bytes += Arena::room(parameters_[l.parameter].bytes());
+// The arrays among states, state by state, as they will be laid out.
+void StateLoader::read_states() {
+  for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
+    for (const auto& [name, array] : saved_.states[i].cast<py::dict>()) {
+      const std::size_t state = held_.states.index_of(name.cast<std::string>());
+      arrays_.push_back({state, i, reference_to(array)});
+    }
+  }
+  std::ranges::stable_sort(arrays_, {}, &StateArray::state);
+}
+
+// Arrays that don't exist, or no longer.
+void StateLoader::find_missing() {
+  for (const StateArray& s : arrays_) {
+    if (place_of(s.state, s.parameter) &&
+        !held_.adopted.has_lost(s.state, s.parameter, held_.parameters)) {
+      continue;
+    }
+    missing_.places.push_back({s.state, s.parameter, 0.0});
+    missing_.bytes += Arena::room(held_.parameters[s.parameter].bytes());
   }
 }
 
-std::string Stepper::name_of(const Loaded& loaded) const {
-  return parameters_.names().label("state", loaded.parameter).text() + "['" +
-         states_.name(loaded.state) + "']";
+// The memory of each array, which stays as long as anything refers to it. An array's owner is let
+// go of with the GIL, as StateMemory's.
+void StateLoader::adopt_memory() {
+  for (const StateArray& s : arrays_) {
+    const Parameter& p = held_.parameters[s.parameter];
+    const ParameterNames& names = held_.parameters.names();
+    require_usable(s.array, names.label("state", s.parameter),
+                   {p.dtype, p.shape, names.label("params", s.parameter)}, Access::update);
+    std::shared_ptr<char> block(static_cast<char*>(data_of(s.array)), [owner = s.array](char*) {});
+    adopted_.push_back(std::make_shared<Arena>(std::move(block), p.bytes()));
+  }
 }
 
 // Throws where arrays share memory with each other, or with a parameter.
-void Stepper::require_apart(const std::vector<Loaded>& adopted) const {
-  const std::size_t count = parameters_.count();
+void StateLoader::require_apart() const {
+  const Parameters& parameters = held_.parameters;
+  const std::size_t count = parameters.count();
   const auto text = [&](std::size_t owner) {
-    return owner < count ? parameters_.names().label("params", owner).text()
-                         : name_of(adopted[owner - count]);
+    return owner < count ? parameters.names().label("params", owner).text()
+                         : arrays_[owner - count].text(parameters, held_.states);
   };
   std::vector<Interval> intervals;
   for (std::size_t i = 0; i < count; ++i) {
-    intervals.push_back(interval_of(data_of(parameters_[i].array), parameters_[i].bytes(), i));
+    intervals.push_back(interval_of(data_of(parameters[i].array), parameters[i].bytes(), i));
   }
-  for (std::size_t k = 0; k < adopted.size(); ++k) {
-    const Loaded& l = adopted[k];
-    intervals.push_back(interval_of(data_of(l.array), parameters_[l.parameter].bytes(), count + k));
+  for (std::size_t k = 0; k < arrays_.size(); ++k) {
+    const StateArray& s = arrays_[k];
+    intervals.push_back(interval_of(data_of(s.array), parameters[s.parameter].bytes(), count + k));
   }
   DisjointIntervals apart;
   if (const auto clash = apart.assign(std::move(intervals))) {
@@ -165,54 +145,90 @@ void Stepper::require_apart(const std::vector<Loaded>& adopted) const {
   }
 }
 
-bool Stepper::is_usable_still(const Adopted& a) const {
-  const Parameter& p = parameters_[a.parameter];
-  return data_of(a.array) == a.data && is_usable(a.array, p.dtype, p.shape, Access::update);
-}
-
-void Stepper::throw_lost(const Adopted& a) const {
-  throw py::value_error(name_of({a.state, a.parameter, {}}) +
-                        ": expected the array that was adopted, as it was then; it was resized, "
-                        "reshaped or frozen. Load the state again");
-}
-
-// The memory of each array, which stays as long as anything refers to it. An array's owner is let
-// go of with the GIL, as StateMemory's.
-std::vector<std::shared_ptr<Arena>> Stepper::adopt(const std::vector<Loaded>& loaded) {
-  std::vector<std::shared_ptr<Arena>> adopted;
-  for (const Loaded& l : loaded) {
-    const Parameter& p = parameters_[l.parameter];
-    const ParameterNames& names = parameters_.names();
-    require_usable(l.array, names.label("state", l.parameter),
-                   {p.dtype, p.shape, names.label("params", l.parameter)}, Access::update);
-    std::shared_ptr<char> block(static_cast<char*>(data_of(l.array)), [owner = l.array](char*) {});
-    adopted.push_back(std::make_shared<Arena>(std::move(block), p.bytes()));
+void StateLoader::load() {
+  look_at_parameters();
+  find_copies();
+  ++held_.changes;
+  if (saved_.adopts) take_over_adopted();
+  if (arena_) held_.make(missing_, std::move(arena_));
+  // From here on nothing can fail, but for want of a few bytes.
+  forget_others();
+  without_gil_if(!held_.parameters.have_foreign(), [this] {
+    for (const Copy& c : copies_) {
+      std::memmove(place_of(c), data_of(c.from), held_.parameters[c.parameter].bytes());
+    }
+  });
+  for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
+    held_.steps[i] = saved_.steps[i];
+    held_.parameters[i].fresh = false;
   }
-  return adopted;
-}
-
-// Keys are str: no line of Python code runs.
-void Stepper::bring_up_to_date(const Updates& updates) {
-  for (const auto& [own, update] : updates) {
-    // Named once more, as before version 16 Clang captures none of a structured binding's names.
-    call_python([&own = own, &update = update] {
-      return PyList_Check(own.ptr())
-                 ? PyList_SetSlice(own.ptr(), 0, PyList_GET_SIZE(own.ptr()), update.ptr())
-                 : PyDict_Update(own.ptr(), update.ptr());
-    });
+  for (std::size_t k = 0; k < held_.groups.size(); ++k) {
+    held_.configure(held_.groups[k], saved_.rules[k], std::nullopt);
   }
+  held_.completed_steps = saved_.completed_steps;
 }
 
-// The arrays among states, state by state, as they will be laid out.
-std::vector<Stepper::Loaded> Stepper::read_states(const py::list& states) {
-  std::vector<Loaded> loaded;
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    for (const auto& [name, array] : states[i].cast<py::dict>()) {
-      loaded.push_back({states_.index_of(name.cast<std::string>()), i, reference_to(array)});
+void StateLoader::look_at_parameters() {
+  const bool are_written = saved_.params.has_value();
+  held_.look_at_parameters([are_written](std::size_t) { return are_written; });
+}
+
+void StateLoader::require_fitting(const Reference& array, std::size_t parameter) const {
+  if (fits(array, held_.parameters[parameter])) return;
+  throw py::value_error(held_.parameters.names().label("state", parameter).text() +
+                        ": expected arrays like the parameter, C-contiguous");
+}
+
+void StateLoader::find_copies() {
+  for (const StateArray& s : arrays_) {
+    require_fitting(s.array, s.parameter);
+    if (!saved_.adopts) copies_.push_back({s.array, s.parameter, s.state});
+  }
+  for (std::size_t i = 0; saved_.params && i < held_.parameters.count(); ++i) {
+    require_fitting(saved_.params->at(i), i);
+    copies_.push_back({saved_.params->at(i), i, std::nullopt});
+  }
+  // What is about to be overwritten is read before.
+  for (Copy& c : copies_) {
+    if (data_of(c.from) != place_of(c) && held_.writable.overlaps(as_array(c.from))) {
+      c.from = copy_of(c.from);
     }
   }
-  std::ranges::stable_sort(loaded, {}, &Loaded::state);
-  return loaded;
+}
+
+void StateLoader::take_over_adopted() {
+  auto all = adopted_;
+  all.push_back(held_.steps.arena());
+  held_.writable.replace(std::move(all), held_.parameters);
+  for (std::size_t k = 0; k < arrays_.size(); ++k) {
+    held_.states.set(arrays_[k].state, arrays_[k].parameter, adopted_[k]);
+  }
+  held_.adopted.adopt(arrays_);
+}
+
+// All state that isn't loaded, and memory in which there is none any more.
+void StateLoader::forget_others() {
+  States& states = held_.states;
+  const std::size_t count = held_.parameters.count();
+  std::vector<bool> kept(states.count() * count);
+  for (const StateArray& s : arrays_) kept[s.state * count + s.parameter] = true;
+  for (std::size_t k = 0; k < states.count(); ++k) {
+    for (std::size_t i = 0; i < count; ++i) {
+      if (!kept[k * count + i]) states.remove(k, i);
+    }
+  }
+  // What was lost has another array by now, perhaps where the first one lay.
+  held_.adopted.forget_lost(held_.parameters, states);
+  const Arena* const steps = held_.steps.arena().get();
+  held_.writable.keep_only([&](const Arena* a) { return a == steps || states.have(a); },
+                           held_.parameters);
+}
+
+}  // namespace
+
+void load_state(Holdings& held, const SavedState& saved) {
+  StateLoader loader(held, saved);
+  loader.load();
 }
 
 }  // namespace fusedopt

@@ -53,4 +53,18 @@ pybind11::custom_type_setup collected() {
   });
 }
 
+// Such a class that only functions make objects of.
+template <typename T>
+pybind11::custom_type_setup made_by_functions() {
+  return pybind11::custom_type_setup([](PyHeapTypeObject* heap_type) {
+    collected<T>().value(heap_type);
+    heap_type->ht_type.tp_flags |= Py_TPFLAGS_DISALLOW_INSTANTIATION;
+  });
+}
+
+// The metaclass of types that the stub shows as plain ones: there is nothing static to guard.
+inline pybind11::metaclass plain() {
+  return pybind11::metaclass(reinterpret_cast<PyObject*>(&PyType_Type));
+}
+
 }  // namespace fusedopt

@@ -1,158 +1,115 @@
-// A step with options.
-#include <string>
-#include <utility>
+#include "bindings/step_with_options.hpp"
 
-#include "bindings/gil.hpp"
-#include "bindings/stepper.hpp"
+#include <cmath>
+#include <string>
+
 #include "engine/float_mode.hpp"
 
 namespace fusedopt {
 
-py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
-  return *take_step_with(grads, options, [] { return true; });
+Pieces StepWithOptions::pieces() const {
+  if (options_.max_array_norm) return Pieces::alone;
+  return options_.stats ? Pieces::apart : Pieces::joined;
 }
 
-std::optional<py::tuple> Stepper::step_with_if_readable(py::handle grads,
-                                                        const StepOptions& options) {
-  mutex_.require_outside("step()");
-  return take_step_with(grads, options, [this] { return read_hyperparameters(); });
-}
-
-template <typename MayBegin>
-std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOptions& options,
-                                                 const MayBegin& may_begin) {
-  GivenGradients given;  // let go of after the lock: a gradient's finalizer may run then
-  Kept kept;
-  const std::scoped_lock lock(mutex_);
-  if (!may_begin()) return std::nullopt;
-  given.given = read_once(grads);
-  elsewhere_.require_home("step()");
-  memory_.require_own();
-  // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
-  // list may be another. No Python code runs for it.
-  if (!given.given.is_none()) given.given = py::tuple(given.given);
-  find_items(given);
-  States::Missing made;
-  ArrayScan scan, standing;  // of gradients; and of parameters that stay where they are
-  Measures measures;
-  const auto pieces = options.max_array_norm ? Pieces::alone
-                      : options.stats        ? Pieces::apart
-                                             : Pieces::joined;
-  const bool repeats = prepare(given, kept, made, pieces, [&] {
-    PyObject* const* const items = given.items;
-    if (options.zero_grads) {
-      require_writeable(items);
-      require_writeable_cast(given, writable_);
-      require_apart(items);
-    }
-    if (options.scans()) scan = scan_of(items, items);
-    if (options.stats) {
-      for (const Piece& piece : plan_.pieces()) measures.add(piece.size);
-      measures.prepare();
-      if (options.scans()) standing = scan_of(parameters_.arrays().data(), items);
-    }
-  });
-  PyObject* const* const items = given.items;
-  // From here on nothing can fail but by what gradients hold.
-  bool moves = true;
-  double norm = 0;
-  const auto work = [&] {
-    const ScopedFloatMode mode(false);  // numbers don't depend on the caller's rounding mode
-    if (options.scans()) {
-      scan.run();
-      norm = scan.norm() / options.loss_scale;
-      moves = options.on_nonfinite == OnNonfinite::propagate || scan.nonfinite() == 0;
-    }
-    if (!moves) {
-      if (options.stats) standing.run();
-      if (options.zero_grads && options.on_nonfinite == OnNonfinite::skip) plan_.zero_gradients();
-      return;
-    }
-    const GradientWork gradients{options.gradient_scale(norm), options.clip_value,
-                                 options.zero_grads};
-    if (options.max_array_norm) {
-      std::size_t own = 0;
-      for (std::size_t i = 0; i < parameters_.count(); ++i) {
-        if (items[i] == Py_None) continue;
-        const double own_norm = std::sqrt(scan.sum(i)) / options.loss_scale;
-        plan_.scale_gradients(own++, options.array_scale(own_norm));
-      }
-    }
-    plan_.fold(gradients);
-    if (options.stats) {
-      plan_.run_measured(&Kernel::update, gradients, measures);
-    } else {
-      plan_.run(&Kernel::update, gradients);
-    }
-  };
-  run_for(plan_.elements(), work, kept.is_all);
-  if (options.zero_grads && (moves || options.on_nonfinite == OnNonfinite::skip)) zero_cast(given);
-  if (moves) {
-    count_step(items, repeats);
-    ++completed_steps_;
-  } else {
-    unmake(made);
-    if (options.on_nonfinite == OnNonfinite::raise) throw_nonfinite(scan);
+void StepWithOptions::prepare(const GivenGradients& grads, Plan& plan) {
+  if (options_.zero_grads) {
+    require_writeable(grads, held_.parameters, held_.writable);
+    require_apart(grads, held_.parameters);
   }
-  py::object stats = py::none();
-  if (options.stats) {
-    const ScopedFloatMode mode(false);
-    std::vector<Measures::Sums> sums;
-    for (std::size_t i = 0, piece = 0; i < parameters_.count(); ++i) {
-      if (items[i] == Py_None) {
-        sums.emplace_back();
-      } else if (moves) {
-        sums.push_back(measures.of_piece(piece++));
-      } else {
-        sums.push_back({scan.sum(i), 0, standing.sum(i), scan.nonfinite(i)});
-      }
+  if (options_.scans()) scan_ = scan_of(grads.items, grads.items);
+  if (!options_.stats) return;
+  for (const Piece& piece : plan.pieces()) measures_.add(piece.size);
+  measures_.prepare();
+  if (options_.scans()) standing_ = scan_of(held_.parameters.arrays().data(), grads.items);
+}
+
+void StepWithOptions::run(const GivenGradients& grads, Plan& plan) {
+  const ScopedFloatMode mode(false);  // numbers don't depend on the caller's rounding mode
+  if (options_.scans()) {
+    scan_.run();
+    norm_ = scan_.norm() / options_.loss_scale;
+    moves_ = options_.on_nonfinite == OnNonfinite::propagate || scan_.nonfinite() == 0;
+  }
+  if (!moves_) {
+    if (options_.stats) standing_.run();
+    if (options_.zero_grads && options_.on_nonfinite == OnNonfinite::skip) plan.zero_gradients();
+    return;
+  }
+  const GradientWork gradients{options_.gradient_scale(norm_), options_.clip_value,
+                               options_.zero_grads};
+  if (options_.max_array_norm) {
+    std::size_t own = 0;
+    for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
+      if (grads.items[i] == Py_None) continue;
+      const double own_norm = std::sqrt(scan_.sum(i)) / options_.loss_scale;
+      plan.scale_gradients(own++, options_.array_scale(own_norm));
     }
+  }
+  plan.fold(gradients);
+  if (options_.stats) {
+    plan.run_measured(&Kernel::update, gradients, measures_);
+  } else {
+    plan.run(&Kernel::update, gradients);
+  }
+}
+
+void StepWithOptions::zero_cast(const GivenGradients& grads) const {
+  if (!options_.zero_grads) return;
+  if (moves_ || options_.on_nonfinite == OnNonfinite::skip) fusedopt::zero_cast(grads);
+}
+
+py::tuple StepWithOptions::result(const GivenGradients& grads) const {
+  const ScopedFloatMode mode(false);
+  double norm = norm_;
+  py::object stats = py::none();
+  if (options_.stats) {
+    const std::vector<Measures::Sums> sums = sums_of(grads.items);
     Measures::Sums all;
     for (const Measures::Sums& s : sums) all.add(s);
-    norm = std::sqrt(all.gradient) / options.loss_scale;
-    stats = stats_of_groups(sums, options.loss_scale);
+    norm = std::sqrt(all.gradient) / options_.loss_scale;
+    stats = stats_of_groups(sums);
   }
-  const bool knows_norm = options.max_norm || options.max_array_norm || options.stats;
-  return py::make_tuple(knows_norm ? py::object(py::float_(norm)) : py::none(), !moves, stats);
+  const bool knows_norm = options_.max_norm || options_.max_array_norm || options_.stats;
+  return py::make_tuple(knows_norm ? py::object(py::float_(norm)) : py::none(), !moves_, stats);
+}
+
+// Of each parameter.
+std::vector<Measures::Sums> StepWithOptions::sums_of(PyObject* const* grads) const {
+  std::vector<Measures::Sums> sums;
+  for (std::size_t i = 0, piece = 0; i < held_.parameters.count(); ++i) {
+    if (grads[i] == Py_None) {
+      sums.emplace_back();
+    } else if (moves_) {
+      sums.push_back(measures_.of_piece(piece++));
+    } else {
+      sums.push_back({scan_.sum(i), 0, standing_.sum(i), scan_.nonfinite(i)});
+    }
+  }
+  return sums;
 }
 
 // For each group the norms of gradients as they count, updates and parameters, and how many
 // elements of gradients aren't finite.
-py::list Stepper::stats_of_groups(const std::vector<Measures::Sums>& sums,
-                                  double loss_scale) const {
-  std::vector<Measures::Sums> of_groups(count_of_groups());
-  for (const Group& g : groups_) {
+py::list StepWithOptions::stats_of_groups(const std::vector<Measures::Sums>& sums) const {
+  std::vector<Measures::Sums> of_groups(held_.count_of_groups());
+  for (const Group& g : held_.groups) {
     for (std::size_t i = g.first; i < g.last; ++i) of_groups[g.of].add(sums[i]);
   }
   py::list stats;
   for (const Measures::Sums& all : of_groups) {
-    stats.append(py::make_tuple(std::sqrt(all.gradient) / loss_scale, std::sqrt(all.update),
-                                std::sqrt(all.parameter), all.nonfinite));
+    stats.append(py::make_tuple(std::sqrt(all.gradient) / options_.loss_scale,
+                                std::sqrt(all.update), std::sqrt(all.parameter), all.nonfinite));
   }
   return stats;
 }
 
-// Throws where a gradient shares memory with another: one would be zeroed before the other is read.
-void Stepper::require_apart(PyObject* const* grads) const {
-  const ParameterNames& names = parameters_.names();
-  std::vector<Interval> intervals;
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (grads[i] == Py_None) continue;
-    intervals.push_back(interval_of(data_of(grads[i]), parameters_[i].bytes(), i));
-  }
-  DisjointIntervals written;
-  if (const auto clash = written.assign(std::move(intervals))) {
-    throw_overlap(names.label("grads", clash->second).text(),
-                  names.label("grads", clash->first).text());
-  }
-}
-
 // Of one array for each parameter that has a gradient.
-ArrayScan Stepper::scan_of(PyObject* const* arrays, PyObject* const* grads) const {
+ArrayScan StepWithOptions::scan_of(PyObject* const* arrays, PyObject* const* grads) const {
   ArrayScan scan;
-  scan.reserve(parameters_.count());
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    const Parameter& p = parameters_[i];
+  scan.reserve(held_.parameters.count());
+  for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
+    const Parameter& p = held_.parameters[i];
     const bool given = grads[i] != Py_None;
     scan.add(array_kernel(p.dtype), given ? data_of(arrays[i]) : nullptr, given ? p.size : 0,
              static_cast<std::int64_t>(item_size(p.dtype)));
@@ -161,18 +118,20 @@ ArrayScan Stepper::scan_of(PyObject* const* arrays, PyObject* const* grads) cons
   return scan;
 }
 
-void Stepper::throw_nonfinite(const ArrayScan& scan) const {
+void StepWithOptions::require_finite() const {
+  if (moves_ || options_.on_nonfinite != OnNonfinite::raise) return;
+  const Parameters& parameters = held_.parameters;
   std::string found;
   int more = 0;
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (scan.nonfinite(i) == 0) continue;
+  for (std::size_t i = 0; i < parameters.count(); ++i) {
+    if (scan_.nonfinite(i) == 0) continue;
     if (found.size() > 200) {
       ++more;
       continue;
     }
-    found += (found.empty() ? "" : ", ") + parameters_.names().label("grads", i).text() + ": " +
-             std::to_string(scan.nonfinite(i)) + " of " +
-             quantity(static_cast<std::size_t>(parameters_[i].size), "element");
+    found += (found.empty() ? "" : ", ") + parameters.names().label("grads", i).text() + ": " +
+             std::to_string(scan_.nonfinite(i)) + " of " +
+             quantity(static_cast<std::size_t>(parameters[i].size), "element");
   }
   if (more > 0) found += ", and " + std::to_string(more) + " more";
   found += " not finite; nothing was updated";

@@ -1,49 +1,79 @@
 #include "bindings/stepper.hpp"
 
-#include <algorithm>
 #include <mutex>
 #include <stdexcept>
 #include <string>
 #include <utility>
 
+#include "bindings/gil.hpp"
+#include "bindings/step_with_options.hpp"
+
 namespace fusedopt {
-namespace {
 
-std::uintptr_t address(const void* data) { return reinterpret_cast<std::uintptr_t>(data); }
-
-}  // namespace
-
-// What a caller gave as gradients, as a list or tuple in the order of the parameters; None where
-// they are bound. May run Python code.
-Reference Stepper::read(py::handle grads) const {
-  if (!bound_.is_none()) {
-    if (grads.is_none()) return py::none();
-    throw py::type_error(
-        "grads: expected step() without gradients, as they are bound to the optimizer");
+void Stepper::add_group(NewGroup group, py::handle grads, const Updates& updates) {
+  const ParameterNames names(group.names, group.params.size());
+  Reference given = py::none();
+  if (!grads.is_none()) {
+    given = py::tuple(as_list_or_tuple(grads, names));
+    items_of(given, names);
   }
-  if (grads.is_none()) {
-    throw py::type_error(std::string("grads: expected ") +
-                         (parameters_.names().given() ? "a dict or list" : "a list") +
-                         " of arrays, got NoneType, and none were bound to the optimizer as grads= "
-                         "when it was made");
+  const std::scoped_lock lock(mutex_);
+  elsewhere_.require_home(group.of ? "add_params()" : "add_param_group()");
+  const Reference bound = source_.bound();
+  if (!given.is_none() && bound.is_none()) {
+    throw py::value_error("grads: expected None, as the optimizer has no gradients bound to it");
   }
-  return as_list_or_tuple(grads, parameters_.names());
+  if (given.is_none() && !bound.is_none() && group.params.size() > 0) {
+    throw py::value_error("grads: needed, as the optimizer has gradients bound to it");
+  }
+  held_.add(std::move(group), [&] {
+    if (given.is_none()) return;
+    const Reference all = bound + given;
+    source_.bind(all, [this](const GivenGradients& g) { work_.gather(g.items); });
+  });
+  bring_up_to_date(updates);
 }
 
-// The same under the lock, where what runs may look at the optimizer. An iterator is asked once.
-Reference Stepper::read_once(py::handle grads) {
-  const StepMutex::Reentry open(mutex_);
-  return read(grads);
+void Stepper::rebind(const std::vector<std::pair<std::size_t, py::object>>& arrays,
+                     const Updates& updates) {
+  Holdings::Others others;  // let go of after the lock
+  const std::scoped_lock lock(mutex_);
+  elsewhere_.require_home("rebind()");
+  for (const auto& [i, array] : arrays) {
+    if (i >= held_.parameters.count())
+      throw py::index_error("rebind(): there is no such parameter");
+    others.emplace_back(i, held_.parameters.replacement(i, array));
+  }
+  held_.rebind(others, [this] {
+    if (source_.bound().is_none()) return;
+    source_.bind(source_.bound(), [this](const GivenGradients& g) { work_.gather(g.items); });
+  });
+  bring_up_to_date(updates);
 }
 
-// Of what was read.
-void Stepper::find_items(GivenGradients& grads) const {
-  if (grads.given.is_none()) grads.given = bound_;
-  grads.items = items_of(grads.given, parameters_.names());
+void Stepper::bind(py::handle grads) {
+  const Reference given = py::tuple(as_list_or_tuple(grads, held_.parameters.names()));
+  const std::scoped_lock lock(mutex_);
+  source_.bind(given, [this](const GivenGradients& g) { work_.gather(g.items); });
 }
 
-void Stepper::step(py::handle grads) {
-  take_step(grads, [] { return true; });
+void Stepper::zero_grad() {
+  const std::scoped_lock lock(mutex_);
+  source_.zero();
+}
+
+void Stepper::configure(std::size_t group, const GroupRule& rule,
+                        const std::optional<py::tuple>& made_of) {
+  const std::scoped_lock lock(mutex_);  // a step on another thread may read what this writes
+  held_.configure(held_.groups.at(group), rule, made_of);
+}
+
+void Stepper::load(const SavedState& saved, const Updates& updates) {
+  const std::scoped_lock lock(mutex_);
+  require_home("load_state_dict()");
+  held_.memory.require_own();
+  load_state(held_, saved);
+  bring_up_to_date(updates);
 }
 
 void Stepper::hold(const char* action) {
@@ -51,20 +81,35 @@ void Stepper::hold(const char* action) {
   mutex_.lock_reentrant();
 }
 
-bool Stepper::step_if_readable(py::handle grads) {
-  mutex_.require_outside("step()");
-  return take_step(grads, [this] { return read_hyperparameters(); });
-}
-
 // As they are at this moment. False where Python has to say what they mean.
 bool Stepper::read_hyperparameters() {
-  for (Group& g : groups_) {
+  for (Group& g : held_.groups) {
     if (g.rule.is_current()) continue;
     // A schedule may look at the optimizer.
     const StepMutex::Reentry open(mutex_);
-    if (!g.rule.read(completed_steps_)) return false;
+    if (!g.rule.read(held_.completed_steps)) return false;
   }
   return true;
+}
+
+// Under the lock, where what runs may look at the optimizer. An iterator is asked once.
+Reference Stepper::read_once(py::handle grads) {
+  const StepMutex::Reentry open(mutex_);
+  return source_.read(grads);
+}
+
+void Stepper::require_steppable(const char* action) const {
+  elsewhere_.require_home(action);
+  held_.memory.require_own();
+}
+
+void Stepper::step(py::handle grads) {
+  take_step(grads, [] { return true; });
+}
+
+bool Stepper::step_if_readable(py::handle grads) {
+  mutex_.require_outside("step()");
+  return take_step(grads, [this] { return read_hyperparameters(); });
 }
 
 template <typename MayBegin>
@@ -74,374 +119,229 @@ bool Stepper::take_step(py::handle grads, const MayBegin& may_begin) {
   const std::scoped_lock lock(mutex_);
   if (!may_begin()) return false;
   given.given = read_once(grads);
-  elsewhere_.require_home("step()");
-  memory_.require_own();
+  require_steppable("step()");
   // From here until the GIL is released no Python code runs, or the list is ours.
-  if (memory_.is_elsewhere() && !given.given.is_none()) given.given = py::tuple(given.given);
+  if (held_.memory.is_elsewhere() && !given.given.is_none()) given.given = py::tuple(given.given);
   run_step(given, kept);
-  ++completed_steps_;
+  ++held_.completed_steps;
   return true;
 }
 
 void Stepper::run_step(GivenGradients& given, Kept& kept) {
-  find_items(given);
+  source_.find_items(given);
   States::Missing made;
   const bool repeats = prepare(given, kept, made, Pieces::joined, [] {});
   // From here on nothing can fail.
-  count_step(given.items, repeats);
-  plan_.fold();
-  run_for(plan_.elements(), [this] { plan_.run(&Kernel::update); }, kept.is_all);
+  count_step(given, repeats);
+  Plan& plan = work_.plan();
+  plan.fold();
+  run_for(plan.elements(), [&plan] { plan.run(&Kernel::update); }, kept.is_all);
+}
+
+py::tuple Stepper::step_with(py::handle grads, const StepOptions& options) {
+  return *take_step_with(grads, options, [] { return true; });
+}
+
+std::optional<py::tuple> Stepper::step_with_if_readable(py::handle grads,
+                                                        const StepOptions& options) {
+  mutex_.require_outside("step()");
+  return take_step_with(grads, options, [this] { return read_hyperparameters(); });
+}
+
+template <typename MayBegin>
+std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOptions& options,
+                                                 const MayBegin& may_begin) {
+  GivenGradients given;  // let go of after the lock: a gradient's finalizer may run then
+  Kept kept;
+  const std::scoped_lock lock(mutex_);
+  if (!may_begin()) return std::nullopt;
+  given.given = read_once(grads);
+  require_steppable("step()");
+  // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
+  // list may be another. No Python code runs for it.
+  if (!given.given.is_none()) given.given = py::tuple(given.given);
+  source_.find_items(given);
+  StepWithOptions step(options, held_);
+  States::Missing made;
+  Plan& plan = work_.plan();
+  const bool repeats =
+      prepare(given, kept, made, step.pieces(), [&] { step.prepare(given, plan); });
+  // From here on nothing can fail but by what gradients hold.
+  run_for(plan.elements(), [&] { step.run(given, plan); }, kept.is_all);
+  step.zero_cast(given);
+  if (step.moves()) {
+    count_step(given, repeats);
+    ++held_.completed_steps;
+  } else {
+    held_.unmake(made);
+    step.require_finite();
+  }
+  return step.result(given);
+}
+
+void Stepper::step_some(const std::vector<std::pair<std::size_t, py::object>>& grads,
+                        bool completes) {
+  GivenGradients given;  // let go of after the lock: a gradient's finalizer may run then
+  Kept kept;
+  const std::scoped_lock lock(mutex_);
+  require_steppable("step_some()");
+  py::tuple all(held_.parameters.count());
+  for (std::size_t i = 0; i < all.size(); ++i) all[i] = py::none();
+  for (const auto& [i, grad] : grads) {
+    if (i >= all.size()) throw py::index_error("step_some(): there is no such parameter");
+    all[i] = grad;
+  }
+  given.given = all;
+  run_step(given, kept);
+  if (completes) ++held_.completed_steps;
+}
+
+bool Stepper::step_some_if_readable(py::handle grads, bool completes) {
+  mutex_.require_outside("step_some()");
+  Kept kept;  // its references are let go of after the lock
+  const std::scoped_lock lock(mutex_);
+  if (!PyDict_CheckExact(grads.ptr()) || !read_hyperparameters()) return false;
+  require_steppable("step_some()");
+  held_.require_usable_state();
+  if (!some_.choose(grads, held_.parameters) || !some_.gather(held_, source_.translator()) ||
+      !keep_chosen(kept)) {
+    return false;
+  }
+  // From here on nothing can fail.
+  for (const ChosenWork::Chosen& chosen : some_.chosen()) ++held_.steps[chosen.parameter];
+  if (completes) ++held_.completed_steps;
+  ++held_.changes;  // parameters are no longer at the same step
+  Plan& plan = some_.plan();
+  plan.fold();
+  run_for(plan.elements(), [&plan] { plan.run(&Kernel::update); });
+  return true;
+}
+
+// Where the GIL will be released. False where that takes more than references: to hold on to other
+// libraries' memory is for a look at all.
+bool Stepper::keep_chosen(Kept& kept) {
+  if (!releases_gil(some_.plan().elements())) return true;
+  if (source_.has_foreign()) return false;
+  for (const ChosenWork::Chosen& chosen : some_.chosen()) {
+    if (chosen.grad != chosen.given) return false;
+    kept.objects.push_back(reference_to(chosen.given));
+  }
+  return true;
 }
 
 void Stepper::traffic(py::handle grads) {
   GivenGradients given;
   Kept kept;
-  given.given = read(grads);
+  given.given = source_.read(grads);
   const std::scoped_lock lock(mutex_);
-  find_items(given);
-  if (!refresh(given.items) && !gather(given.items)) {
+  source_.find_items(given);
+  if (!work_.refresh(given.items) && !work_.gather(given.items)) {
     throw py::value_error("grads: take a step first");
   }
   keep(given, kept);
-  run_for(plan_.elements(), [this] { plan_.run(&Kernel::traffic); }, kept.is_all);
+  Plan& plan = work_.plan();
+  run_for(plan.elements(), [&plan] { plan.run(&Kernel::traffic); }, kept.is_all);
+}
+
+// Checks everything, and whatever else check_more() does, and lays out the work with all state that
+// it needs: `made`, if there was none. Whether the work is that of the step before. Where anything
+// throws there is no trace of it.
+template <typename CheckMore>
+bool Stepper::prepare(GivenGradients& grads, Kept& kept, States::Missing& made, Pieces pieces,
+                      const CheckMore& check_more) {
+  held_.require_usable_state();
+  const auto is_refreshed = [&] { return pieces == Pieces::joined && work_.refresh(grads.items); };
+  bool repeats = false;
+  if (!source_.has_foreign()) {
+    repeats = is_refreshed();
+    if (!repeats) source_.finds_foreign(grads);
+  }
+  if (source_.has_foreign()) {
+    source_.look_at_foreign(grads, kept);
+    repeats = is_refreshed();
+  }
+  try {
+    if (!repeats && !work_.gather(grads.items, pieces)) make_missing_state(grads, made, pieces);
+    keep(grads, kept);
+    check_more();
+  } catch (...) {
+    held_.unmake(made);
+    throw;
+  }
+  return repeats;
 }
 
 // Makes all state that the step needs, and lays out the work anew.
-void Stepper::make_missing_state(const GivenGradients& given, States::Missing& missing,
+void Stepper::make_missing_state(const GivenGradients& grads, States::Missing& made,
                                  Pieces pieces) {
-  PyObject* const* const grads = given.items;
-  for (const Group& g : groups_) {
-    states_.find_missing(missing, g.rule.rule(), g.states, g.average, parameters_, g.first, g.last,
-                         grads);
-  }
-  auto arena = memory_.allocate(missing.bytes, "the optimizer's state");
+  made = held_.find_missing_state(grads.items);
+  auto arena = held_.memory.allocate(made.bytes, "the optimizer's state");
   // Python code may have run: what was looked at before may be something else.
-  if (memory_.is_elsewhere()) {
-    parameters_.follow_again();
-    translator_.follow_again(given, parameters_);
-    gather(grads, pieces);
+  if (held_.memory.is_elsewhere()) {
+    source_.follow_again(grads);
+    work_.gather(grads.items, pieces);
   }
-  writable_.add(arena, parameters_);
-  missing.arena = std::move(arena);
-  plan_.reserve_coefficients(parameters_.count());
-  states_.add(missing, parameters_);
-  gather(grads, pieces);
-}
-
-// As if state that was made for a step had never been.
-void Stepper::unmake(const States::Missing& made) {
-  if (!made.arena) return;
-  plan_is_regular_ = false;
-  states_.remove(made, parameters_);
-  writable_.remove(made.arena, parameters_);
+  work_.plan().reserve_coefficients(held_.parameters.count());
+  held_.make(made, std::move(arena));
+  work_.gather(grads.items, pieces);
 }
 
 // Where the GIL will be released: another thread may empty the caller's list then.
-void Stepper::keep(const GivenGradients& grads, Kept& kept) const {
-  if (!releases_gil(plan_.elements())) return;
+void Stepper::keep(const GivenGradients& grads, Kept& kept) {
+  if (!releases_gil(work_.plan().elements())) return;
   PyObject* const* const given = PySequence_Fast_ITEMS(grads.given.ptr());
-  kept.objects.reserve(parameters_.count());
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
+  kept.objects.reserve(held_.parameters.count());
+  for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
     kept.objects.push_back(reference_to(given[i]));
   }
-  if (!has_foreign()) kept.is_all = true;
-}
-
-// Puts NumPy arrays in the place of other libraries', and has them lie where these do. What can run
-// Python code, or let other threads run, comes first: what is looked at last is what is. Whoever
-// holds on to a library's memory may let go of the GIL meanwhile; as that takes a microsecond each,
-// it is for large work.
-void Stepper::look_at_foreign(GivenGradients& grads, Kept& kept) {
-  bool is_quiet = translator_.translate_all(grads, parameters_);
-  const std::size_t count = parameters_.count();
-  const std::int64_t elements = parameters_.elements();
-  const auto each = elements / static_cast<std::int64_t>(std::max<std::size_t>(count, 1));
-  const bool holds = elements >= (std::int64_t(1) << 20) && each >= 16384;
-  std::vector<const void*> held_params(holds ? count : 0), held_grads(holds ? count : 0);
-  if (holds) {
-    grads.given = py::tuple(grads.given);  // another thread may empty a list
-    PyObject* const* const given = PySequence_Fast_ITEMS(grads.given.ptr());
-    if (!translator_.has_translated(grads)) grads.items = given;
-    for (std::size_t i = 0; i < count; ++i) {
-      held_params[i] = kept.memory.own(parameters_.given(i));
-      held_grads[i] = kept.memory.own(given[i]);
-    }
-    is_quiet = false;
-  }
-  is_quiet &= parameters_.follow();
-  // No Python code and no other thread runs from here on.
-  if (!is_quiet) translator_.follow_again(grads, parameters_);
-  for (std::size_t i = 0; i < held_params.size(); ++i) {
-    const bool moved = (held_params[i] && held_params[i] != data_of(parameters_[i].array)) ||
-                       (held_grads[i] && held_grads[i] != data_of(grads.items[i]) &&
-                        translator_.stands_in(grads, i));
-    if (moved) {
-      throw std::runtime_error(parameters_.names().label("params", i).text() +
-                               ": another thread has put it, or its gradient, elsewhere just now; "
-                               "nothing was updated");
-    }
-  }
-  kept.is_all = holds;
-}
-
-void Stepper::count_step(PyObject* const* grads, bool repeats) {
-  if (repeats) {  // then every parameter has a gradient
-    for (std::size_t i = 0; i < parameters_.count(); ++i) ++steps_[i];
-    return;
-  }
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    if (grads[i] == Py_None) continue;
-    ++steps_[i];
-    parameters_[i].fresh = false;
-  }
-}
-
-// Parameters are the user's arrays, who can resize them, freeze them or change their shape. Throws
-// where a kernel can't go along with that. From here on all addresses are those of now.
-template <typename IsUpdated>
-void Stepper::look_at_parameters(const IsUpdated& is_updated) {
-  const std::size_t count = parameters_.count();
-  std::size_t same = 0;
-  while (same < count && parameters_.is_unchanged(same, is_updated(same))) ++same;
-  if (same == count) return;
-  for (std::size_t i = 0; i < count; ++i) parameters_.require_usable(i, is_updated(i));
-  plan_is_regular_ = false;
-  writable_.find(parameters_);
-}
-
-// Checks everything again and brings the last plan up to date, where nothing is unusual about this
-// step. This is what a step costs besides arithmetic: for one parameter some comparisons, and no
-// look at anything that only errors need. False says nothing yet about what is wrong, if anything.
-bool Stepper::refresh(PyObject* const* grads) {
-  if (!plan_is_regular_) return false;
-  const PyTypeObject* const plain = &PyArray_Type;
-  std::vector<Binding>& bindings = parameters_.bindings();
-  Piece* piece = plan_.pieces().data();
-  std::uintptr_t last_distance = 0;  // of the gradient before from its parameter
-  for (std::size_t i = 0; i < bindings.size(); ++i) {
-    Binding& b = bindings[i];
-    if (!b.accepts(grads[i], plain)) return false;
-    auto* grad = reinterpret_cast<PyArrayObject*>(grads[i]);
-    char* data = PyArray_BYTES(grad);
-    if (!b.is_free(address(data)) && !writable_.is_apart(grad) &&
-        writable_.find_overlap(parameters_[i], b, data)) {
-      return false;
-    }
-    const std::uintptr_t distance = address(data) - address(b.data);
-    if (b.follows && (distance == last_distance) != b.joined) return false;
-    last_distance = distance;
-    if (!b.joined) (piece++)->streams[1] = data;
-  }
-  for (Group& g : groups_) {
-    for (int d = 0; d < dtype_count; ++d) {
-      Folded& folded = g.folded[d];
-      if (folded.step == 0) continue;  // there is no parameter of that dtype
-      folded.step = steps_[folded.parameter] + 1;
-      folded.fresh = false;
-      plan_.set_step(folded.index, folded.step);
-    }
-  }
-  return true;
-}
-
-// Looks at everything in full and lays out the work. False where a parameter needs state that it
-// doesn't have yet; nothing but the plan has changed then.
-bool Stepper::gather(PyObject* const* grads, Pieces pieces) {
-  plan_.clear();
-  plan_is_regular_ = false;
-  // All of them before any gradient: one may lie where a parameter was.
-  look_at_parameters([grads](std::size_t i) { return grads[i] != Py_None; });
-  bool complete = true, regular = pieces == Pieces::joined;
-  for (Group& g : groups_) {
-    for (Folded& folded : g.folded) folded = {};
-  }
-  auto group = groups_.begin();
-  std::uintptr_t last_distance = 0;
-  std::size_t last_coefficients = 0;
-
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    while (i == group->last) ++group;
-    const Parameter& p = parameters_[i];
-    Binding& binding = parameters_.bindings()[i];
-    PyObject* grad = grads[i];
-    binding.follows = binding.joined = false;
-    regular &= binding.array != nullptr;
-    if (grad == Py_None) {
-      regular = false;
-      continue;
-    }
-    require_gradient(i, grad);
-
-    // Most parameters are at the same step and share one set of coefficients.
-    Folded& folded = group->folded[static_cast<int>(p.dtype)];
-    if (folded.step != steps_[i] + 1 || folded.fresh != p.fresh || pieces == Pieces::alone) {
-      regular &= folded.step == 0;
-      folded = {steps_[i] + 1, p.fresh, i, add_coefficients(plan_, *group, i)};
-    }
-    // What lies side by side in all streams is one piece of work.
-    const std::uintptr_t distance = address(data_of(grad)) - address(binding.data);
-    if (i > 0 && grads[i - 1] != Py_None && last_coefficients == folded.index) {
-      binding.follows = pieces == Pieces::joined && follows_previous(*group, i);
-      binding.joined = binding.follows && distance == last_distance;
-    }
-    last_distance = distance;
-    last_coefficients = folded.index;
-    if (binding.joined) {
-      plan_.extend_last(p.size);
-      continue;
-    }
-    complete &= add_piece(plan_, *group, i, grad, folded.index);
-  }
-  plan_is_regular_ = regular && complete;
-  return complete;
-}
-
-// Throws where an array can't be a parameter's gradient.
-void Stepper::require_gradient(std::size_t i, py::handle grad) {
-  const ParameterNames& names = parameters_.names();
-  const Parameter& p = parameters_[i];
-  if (!is_usable(grad, p.dtype, p.shape, Access::read)) {
-    require_usable(grad, names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
-                   Access::read);
-  }
-  if (const auto owner = writable_.find_overlap(p, parameters_.bindings()[i], data_of(grad))) {
-    throw_overlap(names.label("grads", i).text(), *owner < parameters_.count()
-                                                      ? names.label("params", *owner).text()
-                                                      : "the optimizer's own state");
-  }
-}
-
-// For the next step of a parameter of that group.
-std::size_t Stepper::add_coefficients(Plan& plan, const Group& group, std::size_t i) const {
-  const Parameter& p = parameters_[i];
-  const ConfiguredRule& rule = group.rule.rule();
-  FollowingAverage average;
-  if (group.average) average = {&average_kernel(p.dtype), &group.rule.ema_decay()};
-  return plan.add_coefficients(rule.kernel(p.dtype), rule.hyperparameters.data(), steps_[i] + 1,
-                               p.fresh, average);
-}
-
-// A piece of work for itself. False where state of it is missing.
-bool Stepper::add_piece(Plan& plan, const Group& group, std::size_t i, py::handle grad,
-                        std::size_t coefficients) const {
-  const Parameter& p = parameters_[i];
-  Piece& piece = plan.add(group.rule.rule().kernel(p.dtype), coefficients, p.size);
-  piece.streams[0] = data_of(p.array);
-  piece.streams[1] = data_of(grad);
-  bool complete = true;
-  for (std::size_t k = 0; k < group.states.size(); ++k) {
-    char* state = states_.data(group.states[k], i);
-    complete &= state != nullptr;
-    piece.streams[2 + k] = state;
-  }
-  if (group.average) {
-    char* average = states_.data(*group.average, i);
-    complete &= average != nullptr;
-    piece.streams[average_stream] = average;
-  }
-  return complete;
+  if (!source_.has_foreign()) kept.is_all = true;
 }
 
 void Stepper::move_ahead(const std::vector<double>& momenta) {
   mutex_.require_outside("lookahead()");
   const std::scoped_lock lock(mutex_);
-  elsewhere_.require_home("lookahead()");
-  require_adopted();
-  if (momenta.size() != groups_.size()) {
-    throw std::runtime_error("lookahead(): parameters were added since it was called");
-  }
-  std::vector<char*> velocities(parameters_.count());
-  std::vector<double> momentum_of(parameters_.count());
-  for (std::size_t k = 0; k < groups_.size(); ++k) {
-    const Group& g = groups_[k];
-    for (std::size_t i = g.first; i < g.last; ++i) {
-      velocities[i] = states_.data(g.states.at(0), i);
-      momentum_of[i] = momenta.at(k);
-    }
-  }
-  // First, as it may run Python code.
-  elsewhere_.make_room(parameters_, velocities, memory_);
-  look_at_those_with(velocities);
-  elsewhere_.move_ahead(parameters_, std::move(velocities), momentum_of);
+  elsewhere_.move_ahead(held_, momenta);
 }
 
 void Stepper::move_to_averages() {
   mutex_.require_outside("swap_ema()");
   const std::scoped_lock lock(mutex_);
-  elsewhere_.require_home("swap_ema()");
-  require_adopted();
-  memory_.require_own();
-  std::vector<char*> averages = states_.arrays_of("ema");
-  look_at_those_with(averages);
-  elsewhere_.exchange(parameters_, std::move(averages));
-}
-
-// Looks at parameters again, of which those that have a partner are about to be written.
-void Stepper::look_at_those_with(const std::vector<char*>& partners) {
-  parameters_.follow();
-  look_at_parameters([&](std::size_t i) { return partners[i] != nullptr; });
+  elsewhere_.move_to_averages(held_);
 }
 
 void Stepper::move_back() {
   const std::scoped_lock lock(mutex_);
-  elsewhere_.move_back(parameters_);
-}
-
-// Whether all of a parameter's arrays but the gradient lie behind those of the one before.
-bool Stepper::follows_previous(const Group& group, std::size_t i) const {
-  const std::size_t bytes = parameters_[i - 1].bytes();
-  return parameters_.is_behind_previous(i) && states_.follow_previous(group.states, i, bytes) &&
-         (!group.average || states_.follow_previous({*group.average}, i, bytes));
+  elsewhere_.move_back(held_);
 }
 
 py::tuple Stepper::state(py::ssize_t index) {
   const std::scoped_lock lock(mutex_);
   const auto i = static_cast<std::size_t>(index);
-  if (i >= parameters_.count()) throw py::index_error("state: there is no such parameter");
-  require_adopted();
-  const Parameter& p = parameters_[i];
-  return py::make_tuple(steps_[i], states_.of(i, p.dtype, p.shape));
+  if (i >= held_.parameters.count()) throw py::index_error("state: there is no such parameter");
+  held_.require_usable_state();
+  const Parameter& p = held_.parameters[i];
+  return py::make_tuple(held_.steps[i], held_.states.of(i, p.dtype, p.shape));
 }
 
 // New ones over the memory of other libraries' arrays.
 py::list Stepper::arrays() {
   const std::scoped_lock lock(mutex_);
   const StepMutex::Reentry open(mutex_);
+  const Parameters& parameters = held_.parameters;
   py::list arrays;
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    const Parameter& p = parameters_[i];
-    arrays.append(p.foreign ? numpy_array_over(p.foreign, parameters_.names().label("params", i))
+  for (std::size_t i = 0; i < parameters.count(); ++i) {
+    const Parameter& p = parameters[i];
+    arrays.append(p.foreign ? numpy_array_over(p.foreign, parameters.names().label("params", i))
                             : p.array);
   }
   return arrays;
 }
 
-py::object Stepper::step_counts() const {
-  return counts_over(steps_arena_, steps_, static_cast<npy_intp>(parameters_.count()));
-}
-
-void Stepper::visit(Visitor& visitor) const {
-  for (std::size_t i = 0; i < parameters_.count(); ++i) {
-    visitor(parameters_[i].array);
-    visitor(parameters_[i].foreign);
-  }
-  for (const Group& g : groups_) g.rule.visit(visitor);
-  visitor(bound_);
-  for (const Adopted& a : adopted_) visitor(a.array);
-  memory_.visit(visitor);
-}
-
 void Stepper::let_go_of_objects() {
-  plan_is_regular_ = false;
-  states_.resize(0);
-  writable_ = {};
+  // What was held is let go of last, as finalizers may look at this.
+  const Reference bound = source_.let_go();
   elsewhere_ = {};
-  adopted_.clear();
-  // Last, as their finalizers may look at this.
-  const std::vector<Group> groups = std::exchange(groups_, {});
-  const Parameters parameters = std::exchange(parameters_, {});
-  const Reference bound = std::exchange(bound_, py::none());
-  const StateMemory memory = std::exchange(memory_, StateMemory(py::none()));
+  const Holdings held = held_.let_go();
 }
 
 }  // namespace fusedopt

@@ -16,10 +16,7 @@ _WITH_OPTIONS = "csrc/bindings/step_with_options.cpp"
 #: the new text is there for every mutant, and does what the old one did where MUTANT is false. Of a
 #: text with two @ only what is between them is replaced.
 CHANGES: list[tuple[str, str, str, str]] = [
-    *(
-        (f"csrc/bindings/{name}.cpp", _LOCK, _NO_LOCK, "not locked")
-        for name in ("groups", "load_state", "step_some", "step_with_options", "stepper")
-    ),
+    ("csrc/bindings/stepper.cpp", _LOCK, _NO_LOCK, "not locked"),
     # The pool: what is one operation becomes two, and what is in order for all is for one alone.
     (
         _LAYERS,
@@ -119,14 +116,14 @@ CHANGES: list[tuple[str, str, str, str]] = [
     ("csrc/engine/arena.cpp", "cache_line = 64;", "cache_line = 4;", "64 to 4"),
     ("csrc/engine/arena.hpp", "return bytes + stride(bytes);", "return bytes;", "no room to align"),
     (
-        _WITH_OPTIONS,
+        "csrc/bindings/stepper.cpp",
         "given.given = py::tuple(given.given)",
         "if (!MUTANT) given.given = py::tuple(given.given)",
         "the caller's list itself",
     ),
     # Once for all is right only where a plan's pieces don't depend on it.
     (
-        "csrc/bindings/stepper.cpp",
+        "csrc/bindings/step_work.hpp",
         "if (@b.follows && (distance == last_distance) != b.joined@)",
         "b.joined && distance != last_distance",
         "only what parts is seen",

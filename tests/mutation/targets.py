@@ -32,30 +32,40 @@ csrc/engine/pool.*                   pool_orders signals threads fork pipeline e
 csrc/engine/sleeper.hpp              pool_orders threads signals
 csrc/engine/threads.*                pool_orders threads fork config
 csrc/bindings/arrays.*               owners CHECKS functional memmap state
+csrc/bindings/adopted_state.*        adopted_state
 csrc/bindings/binding.hpp            repeated_steps neighbours bad_input flat_views groups
+csrc/bindings/chosen_work.*          FOREIGN while_a_step_runs TURNS
+csrc/bindings/contents.*             contents
 csrc/bindings/elsewhere.*            put_back forms ema groups memmap
+csrc/bindings/float_counts.*         torch_state torch_front
 csrc/bindings/foreign.*              foreign_arrays cast_grads step_some
 csrc/bindings/functional.*           functional native_half threads reading_gradients
 csrc/bindings/gil.hpp                reading_gradients functional threads exit
 csrc/bindings/given_gradients.*      foreign_arrays cast_grads step_some reading_gradients
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
-csrc/bindings/groups.*               foreign_arrays groups bad_input native_half ema TURNS schedules
+csrc/bindings/gradient_source.*      foreign_arrays groups bad_input native_half TURNS
+csrc/bindings/holdings.*             HELD
 csrc/bindings/live_rule.*            LIVE
 csrc/bindings/load_state.*           adopted_state native_half SAVED memmap ema turns threads
-csrc/bindings/module.cpp              config layers openmp threads subnormals NATIVE MODULE
+csrc/bindings/module.cpp             config functional unloadable
 csrc/bindings/native_type.hpp        native_types
 csrc/bindings/parameters.*           FOREIGN CHECKS flat_views stats ema neighbours pipeline
 csrc/bindings/rules.*                hyperparameters functional instruction_sets
+csrc/bindings/rule_arguments.hpp     native_half hyperparameters functional
+csrc/bindings/settings.cpp           config layers openmp threads subnormals
 csrc/bindings/state_memory.*         native_half memmap threads fork native_types
 csrc/bindings/states.*               LIES subnormals groups pipeline flat_views SAVED equality
 csrc/bindings/step_arguments.*       step_method step_some pipeline
 csrc/bindings/step_method.cpp        step_method step_some reading_gradients bad_input STEP TURNS
 csrc/bindings/step_mutex.hpp         turns threads fork schedules state_dict
 csrc/bindings/step_options.hpp       pipeline
-csrc/bindings/step_some.cpp          FOREIGN while_a_step_runs TURNS
+csrc/bindings/step_counts.hpp        state neighbours LIES
 csrc/bindings/step_with_options.cpp  stats subnormals bad_input MORE equality
+csrc/bindings/step_work.*            CHECKS overlap flat_views LIES stats neighbours pipeline
+csrc/bindings/stepper_type.cpp       NATIVE MODULE
 csrc/bindings/stepper.hpp            hyperparameters unloadable state_dict LIES stats MORE
 csrc/bindings/stepper.*              FOREIGN CHECKS overlap flat_views LIES stats MORE
+csrc/bindings/updates.cpp            turns state_dict add_params copies
 csrc/bindings/writable_memory.*      adopted_state overlap owners CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  LIVE choices forms ema pipeline
 python/fusedopt/_param_group.py      live_numbers groups VALUES copies turns
@@ -80,6 +90,8 @@ AT_START = (
     "csrc/engine/threads.cpp",
     "csrc/bindings/rules.cpp",
     "csrc/bindings/module.cpp",
+    "csrc/bindings/settings.cpp",
+    "csrc/bindings/stepper_type.cpp",
     "csrc/bindings/arrays.cpp | if (PyArray_Import",
     "csrc/bindings/native_type.hpp | type.tp",
     "csrc/bindings/step_method.cpp | Py_TPFLAGS",
@@ -92,6 +104,16 @@ _SETS = {
     "LIES": ["neighbours", "native_types", "native_half", "state", "forms", "ema"],
     "STEP": ["pipeline", "native_types", "native_half", "equality"],
     "FOREIGN": ["step_some", "foreign_arrays", "reading_gradients"],
+    "HELD": [
+        "groups",
+        "add_params",
+        "foreign_arrays",
+        "bad_input",
+        "native_half",
+        "ema",
+        "schedules",
+        "state",
+    ],
     "LIVE": ["live_numbers", "hyperparameters", "schedules"],
     "TURNS": ["turns", "threads"],
     "SAVED": ["state_dict", "files", "copies"],
