@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rates, flag, non_negative, one_of, only_true
 from ._types import Grads, Number, Pair, Params
-from .optimizer import Optimizer
+from .optimizer import Optimizer, arguments_in
 
 
 class Adam(Optimizer):
@@ -41,9 +41,7 @@ class Adam(Optimizer):
     Parameters
     ----------
     params : list of arrays, dict or pairs of names and arrays, or list of groups
-        float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
-        memory. They are updated in place. A group is a dict with ``"params"`` and hyperparameters
-        of its own.
+        float32 or float64 arrays, updated in place: see `Optimizer`.
     lr : float, default 1e-3
         Learning rate, >= 0.
     betas : pair of float, default (0.9, 0.999)
@@ -69,20 +67,8 @@ class Adam(Optimizer):
     amsgrad_max : {"raw", "corrected"}, default "raw"
         What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
         ``eps_hat``. It can't be changed later.
-    grads : list, or dict with the names of params, optional
-        Arrays that hold the gradients at every step, or None for a parameter without any. The step
-        then takes none: see `step` and `zero_grad`.
-    ema_decay : float, optional
-        Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
-        starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
-    state_dir : path, optional
-        A folder, made if it isn't there, for the state, which then lies in memory-mapped files: for
-        one that is larger than memory. They are the state's place, not a way to keep it: they go
-        with the optimizer, and where the system allows that have no names in the folder. Parameters
-        and gradients may be `np.memmap` arrays anyway.
-    cast_grads : bool, default False
-        Cast gradients of other floating dtypes, as float16, to that of their parameter, by a copy
-        of each; otherwise they are an error.
+    grads, ema_decay, state_dir, cast_grads
+        As for every optimizer: see `Optimizer`.
 
     Raises
     ------
@@ -152,24 +138,7 @@ class Adam(Optimizer):
         state_dir: str | os.PathLike[str] | None = None,
         cast_grads: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=decoupled_weight_decay,
-            bias_correction=bias_correction,
-            eps_root=eps_root,
-            eps_hat=eps_hat,
-            amsgrad_max=amsgrad_max,
-            grads=grads,
-            ema_decay=ema_decay,
-            state_dir=state_dir,
-            cast_grads=cast_grads,
-        )
+        super().__init__(**arguments_in(locals()))
 
     @staticmethod
     def _rule(
@@ -209,60 +178,23 @@ class AdamW(Adam):
     Parameters
     ----------
     params : list of arrays, dict or pairs of names and arrays, or list of groups
-        float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
-        memory. They are updated in place. A group is a dict with ``"params"`` and hyperparameters
-        of its own.
+        float32 or float64 arrays, updated in place: see `Optimizer`.
     lr : float, default 1e-3
         Learning rate, >= 0.
-    betas : pair of float, default (0.9, 0.999)
-        Decay rates (β₁, β₂) of the moments, each in [0, 1).
-    eps : float, default 1e-8
-        Added to the root, >= 0. With 0 here and in ``eps_root``, an element whose gradients were
-        all zero becomes NaN (0/0).
     weight_decay : float, default 1e-2
         Decoupled weight decay, >= 0.
-    amsgrad : bool, default False
-        Divide by the largest second moment so far.
-    maximize : bool, default False
-        Go up the gradient instead of down.
-    bias_correction : bool, default True
-        Correct the moments for having started from zero.
-    eps_root : float, default 0
-        Added under the root, to v̂, >= 0.
-    eps_hat : bool, default False
-        Add ``eps`` before the correction of v, not after it: the "more efficient" order of the
-        paper, whose ε̂ it is. Only with bias correction and without ``eps_root``.
-    amsgrad_max : {"raw", "corrected"}, default "raw"
-        What AMSGrad's maximum is taken of: v, or v̂, only with bias correction and without
-        ``eps_hat``. It can't be changed later.
-    grads : list, or dict with the names of params, optional
-        Arrays that hold the gradients at every step, or None for a parameter without any. The step
-        then takes none: see `step` and `zero_grad`.
-    ema_decay : float, optional
-        Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
-        starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
-    state_dir : path, optional
-        A folder, made if it isn't there, for the state, which then lies in memory-mapped files: for
-        one that is larger than memory. They are the state's place, not a way to keep it: they go
-        with the optimizer, and where the system allows that have no names in the folder. Parameters
-        and gradients may be `np.memmap` arrays anyway.
-    cast_grads : bool, default False
-        Cast gradients of other floating dtypes, as float16, to that of their parameter, by a copy
-        of each; otherwise they are an error.
+    betas, eps, amsgrad, maximize, bias_correction, eps_root, eps_hat, amsgrad_max
+        As for `Adam`.
+    grads, ema_decay, state_dir, cast_grads
+        As for every optimizer: see `Optimizer`.
 
     Raises
     ------
-    TypeError
-        If an argument is of the wrong type, or a parameter not a float32 or float64 array.
-    ValueError
-        If a hyperparameter is out of range or doesn't fit the others, or a parameter can't be
-        updated in place.
+    TypeError, ValueError
+        As `Adam` does.
 
     Notes
     -----
-    For ``step``, ``state`` and ``param_groups`` see `Optimizer`. Every number may be a schedule:
-    see `fusedopt.schedules`.
-
     State as for `Adam`. ``decoupled_weight_decay`` stands in ``param_groups``, as in torch, and is
     always True.
 
@@ -303,21 +235,4 @@ class AdamW(Adam):
         state_dir: str | os.PathLike[str] | None = None,
         cast_grads: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            lr,
-            betas,
-            eps,
-            weight_decay,
-            amsgrad,
-            maximize=maximize,
-            decoupled_weight_decay=True,
-            bias_correction=bias_correction,
-            eps_root=eps_root,
-            eps_hat=eps_hat,
-            amsgrad_max=amsgrad_max,
-            grads=grads,
-            ema_decay=ema_decay,
-            state_dir=state_dir,
-            cast_grads=cast_grads,
-        )
+        super().__init__(decoupled_weight_decay=True, **arguments_in(locals()))

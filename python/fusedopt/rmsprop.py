@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rate, flag, non_negative
 from ._types import Grads, Number, Params
-from .optimizer import Optimizer
+from .optimizer import Optimizer, arguments_in
 
 
 class RMSprop(Optimizer):
@@ -43,9 +43,7 @@ class RMSprop(Optimizer):
     Parameters
     ----------
     params : list of arrays, dict or pairs of names and arrays, or list of groups
-        float32 or float64 arrays of any shape, C-contiguous, aligned, writeable and sharing no
-        memory. They are updated in place. A group is a dict with ``"params"`` and hyperparameters
-        of its own.
+        float32 or float64 arrays, updated in place: see `Optimizer`.
     lr : float, default 1e-2
         Learning rate, >= 0.
     alpha : float, default 0.99
@@ -71,20 +69,8 @@ class RMSprop(Optimizer):
     velocity : bool, default False
         Keep the learning rate in the momentum buffer, which there is then whatever the momentum. It
         can't be changed later.
-    grads : list, or dict with the names of params, optional
-        Arrays that hold the gradients at every step, or None for a parameter without any. The step
-        then takes none: see `step` and `zero_grad`.
-    ema_decay : float, optional
-        Keep an average of the parameters, with this decay rate in [0, 1]: see `Optimizer.ema`. It
-        starts as their copy, and each step ends with ``ema ← ema + (1 − ema_decay)·(p − ema)``.
-    state_dir : path, optional
-        A folder, made if it isn't there, for the state, which then lies in memory-mapped files: for
-        one that is larger than memory. They are the state's place, not a way to keep it: they go
-        with the optimizer, and where the system allows that have no names in the folder. Parameters
-        and gradients may be `np.memmap` arrays anyway.
-    cast_grads : bool, default False
-        Cast gradients of other floating dtypes, as float16, to that of their parameter, by a copy
-        of each; otherwise they are an error.
+    grads, ema_decay, state_dir, cast_grads
+        As for every optimizer: see `Optimizer`.
 
     Raises
     ------
@@ -161,24 +147,7 @@ class RMSprop(Optimizer):
         state_dir: str | os.PathLike[str] | None = None,
         cast_grads: bool = False,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            centered=centered,
-            maximize=maximize,
-            decoupled_weight_decay=decoupled_weight_decay,
-            eps_root=eps_root,
-            initial_square_avg=initial_square_avg,
-            velocity=velocity,
-            grads=grads,
-            ema_decay=ema_decay,
-            state_dir=state_dir,
-            cast_grads=cast_grads,
-        )
+        super().__init__(**arguments_in(locals()))
 
     @staticmethod
     def _rule(

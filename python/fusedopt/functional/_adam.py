@@ -74,21 +74,8 @@ def adam_(
         Learning rate, >= 0.
     beta1, beta2 : float, default 0.9 and 0.999
         Decay rates of the moments, in [0, 1).
-    eps : float, default 1e-8
-        Added to the root, >= 0.
-    weight_decay : float, default 0
-        Weight decay, >= 0: an L2 penalty, or decoupled.
-    maximize : bool, default False
-        Go up the gradient instead of down.
-    decoupled_weight_decay : bool, default False
-        Shrink the parameters before the step instead of adding to the gradients.
-    bias_correction : bool, default True
-        Correct the moments for having started from zero.
-    eps_root : float, default 0
-        Added under the root, >= 0.
-    eps_hat : bool, default False
-        Add ``eps`` before the correction of the second moments, not after it. Only with bias
-        correction and without ``eps_root``.
+    eps, weight_decay, maximize, decoupled_weight_decay, bias_correction, eps_root, eps_hat
+        As for `fusedopt.Adam`.
     amsgrad_max : {"raw", "corrected"}, default "raw"
         What the largest second moments are taken of: the moments, or the corrected ones.
 
@@ -140,45 +127,19 @@ def adamw_(
 
     Parameters
     ----------
-    params : array or list of arrays
-        float32 or float64 arrays, C-contiguous, aligned, writeable; updated in place.
-    grads : array or list of arrays
-        The gradients, each of its parameter's shape and dtype; None in the list for a parameter
-        without a gradient, which stays as it is.
-    exp_avgs, exp_avg_sqs : array or list of arrays
-        The first and second moments, updated in place; zeros before the first step.
-    max_exp_avg_sqs : array or list of arrays, optional
-        The largest second moments, updated in place; zeros before the first step. Where given, the
-        step is AMSGrad's.
-    step : int or list of int
-        The count of this step, from 1; for a list of arrays also one for each.
+    params, grads, exp_avgs, exp_avg_sqs, max_exp_avg_sqs, step
+        As for `adam_`.
     lr : float
         Learning rate, >= 0.
-    beta1, beta2 : float, default 0.9 and 0.999
-        Decay rates of the moments, in [0, 1).
-    eps : float, default 1e-8
-        Added to the root, >= 0.
     weight_decay : float, default 1e-2
         Decoupled weight decay, >= 0.
-    maximize : bool, default False
-        Go up the gradient instead of down.
-    bias_correction : bool, default True
-        Correct the moments for having started from zero.
-    eps_root : float, default 0
-        Added under the root, >= 0.
-    eps_hat : bool, default False
-        Add ``eps`` before the correction of the second moments, not after it. Only with bias
-        correction and without ``eps_root``.
-    amsgrad_max : {"raw", "corrected"}, default "raw"
-        What the largest second moments are taken of: the moments, or the corrected ones.
+    beta1, beta2, eps, maximize, bias_correction, eps_root, eps_hat, amsgrad_max
+        As for `adam_`.
 
     Raises
     ------
-    TypeError
-        If an argument is of the wrong type, or an array of the wrong dtype.
-    ValueError
-        If an array is missing, has the wrong shape or layout, or overlaps another that is written;
-        if a hyperparameter is out of range or doesn't fit the others.
+    TypeError, ValueError
+        As `adam_` does.
 
     Examples
     --------

@@ -64,20 +64,8 @@ def rmsprop_(
         Learning rate, >= 0.
     alpha : float, default 0.99
         Decay rate of the averages, in [0, 1).
-    eps : float, default 1e-8
-        Added to the root, >= 0.
-    weight_decay : float, default 0
-        Weight decay, >= 0: an L2 penalty, or decoupled.
-    momentum : float, default 0
-        Momentum factor, >= 0.
-    maximize : bool, default False
-        Go up the gradient instead of down.
-    decoupled_weight_decay : bool, default False
-        Shrink the parameters before the step instead of adding to the gradients.
-    eps_root : float, default 0
-        Added under the root, >= 0.
-    velocity : bool, default False
-        Keep the learning rate in the momentum buffers.
+    eps, weight_decay, momentum, maximize, decoupled_weight_decay, eps_root, velocity
+        As for `fusedopt.RMSprop`.
 
     Raises
     ------

@@ -58,22 +58,10 @@ def sgd_(
         The count of this step, from 1; for a list of arrays also one for each.
     lr : float
         Learning rate, >= 0.
-    momentum : float, default 0
-        Momentum factor, >= 0.
-    dampening : float, default 0
-        Dampening of the gradient in the momentum buffer; any finite number.
-    weight_decay : float, default 0
-        Weight decay, >= 0: an L2 penalty, or decoupled.
-    nesterov : bool, default False
-        Nesterov momentum; needs a momentum and no dampening.
-    maximize : bool, default False
-        Go up the gradient instead of down.
-    decoupled_weight_decay : bool, default False
-        Shrink the parameters before the step instead of adding to the gradients.
+    momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay, velocity
+        As for `fusedopt.SGD`; a velocity's buffers are zeros before the first step.
     momentum_init : {None, "gradient", "zeros"}, default None
         What momentum starts from at step 1: the gradient, undamped, which None means too, or zero.
-    velocity : bool, default False
-        Keep the learning rate in the momentum buffers, which must be zeros before the first step.
 
     Raises
     ------

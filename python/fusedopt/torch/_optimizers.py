@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from .. import adam, rmsprop, sgd
+from ..optimizer import arguments_in
 from ._front import Front
 from ._kind import Kind
 
@@ -66,22 +67,7 @@ class SGD(Front, torch.optim.SGD):
         velocity: bool = False,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            momentum=momentum,
-            dampening=dampening,
-            weight_decay=weight_decay,
-            nesterov=nesterov,
-            maximize=maximize,
-            foreach=foreach,
-            differentiable=differentiable,
-            fused=fused,
-            decoupled_weight_decay=decoupled_weight_decay,
-            momentum_init=momentum_init,
-            velocity=velocity,
-            ema_decay=ema_decay,
-        )
+        super().__init__(**arguments_in(locals()))
 
 
 class RMSprop(Front, torch.optim.RMSprop):
@@ -149,24 +135,7 @@ class RMSprop(Front, torch.optim.RMSprop):
         velocity: bool = False,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            alpha=alpha,
-            eps=eps,
-            weight_decay=weight_decay,
-            momentum=momentum,
-            centered=centered,
-            capturable=capturable,
-            foreach=foreach,
-            maximize=maximize,
-            differentiable=differentiable,
-            decoupled_weight_decay=decoupled_weight_decay,
-            eps_root=eps_root,
-            initial_square_avg=initial_square_avg,
-            velocity=velocity,
-            ema_decay=ema_decay,
-        )
+        super().__init__(**arguments_in(locals()))
 
 
 _ADAM_STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "ema")
@@ -232,25 +201,7 @@ class Adam(Front, torch.optim.Adam):
         amsgrad_max: str = "raw",
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            foreach=foreach,
-            maximize=maximize,
-            capturable=capturable,
-            differentiable=differentiable,
-            fused=fused,
-            decoupled_weight_decay=decoupled_weight_decay,
-            bias_correction=bias_correction,
-            eps_root=eps_root,
-            eps_hat=eps_hat,
-            amsgrad_max=amsgrad_max,
-            ema_decay=ema_decay,
-        )
+        super().__init__(**arguments_in(locals()))
 
 
 class AdamW(Front, torch.optim.AdamW):
@@ -258,24 +209,17 @@ class AdamW(Front, torch.optim.AdamW):
 
     Parameters
     ----------
-    params : iterable of tensors, of pairs of names and tensors, or of groups
-        As in torch; dense tensors on the CPU.
+    params, foreach, fused, capturable, differentiable
+        As for ``Adam``.
     lr, betas, eps, weight_decay, amsgrad, maximize
         As in torch.
-    foreach, fused : bool, optional
-        Which of torch's implementations is meant. They stay in ``param_groups``, for checkpoints
-        that go back to torch; here there is one.
-    capturable, differentiable : False
-        A step is no part of a graph.
     bias_correction, eps_root, eps_hat, amsgrad_max, ema_decay
         Forms that torch doesn't have: see `fusedopt.AdamW`.
 
     Raises
     ------
-    TypeError
-        If a parameter isn't on the CPU, or not floating-point or complex.
-    ValueError
-        If a hyperparameter is out of range or doesn't fit the others.
+    TypeError, ValueError
+        As ``Adam`` does.
 
     Examples
     --------
@@ -310,21 +254,4 @@ class AdamW(Front, torch.optim.AdamW):
         amsgrad_max: str = "raw",
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(
-            params,
-            lr=lr,
-            betas=betas,
-            eps=eps,
-            weight_decay=weight_decay,
-            amsgrad=amsgrad,
-            maximize=maximize,
-            foreach=foreach,
-            capturable=capturable,
-            differentiable=differentiable,
-            fused=fused,
-            bias_correction=bias_correction,
-            eps_root=eps_root,
-            eps_hat=eps_hat,
-            amsgrad_max=amsgrad_max,
-            ema_decay=ema_decay,
-        )
+        super().__init__(**arguments_in(locals()))
