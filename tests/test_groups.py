@@ -450,7 +450,7 @@ def test_ways_to_call_step_with_bound_gradients(call: str) -> None:
 def test_step_looks_like_a_function() -> None:
     step: Any = fusedopt.Adam.step
     assert list(inspect.signature(step).parameters)[:3] == ["self", "grads", "loss_scale"]
-    assert (step.__name__, step.__module__) == ("step", "fusedopt.optimizer")
+    assert (step.__name__, step.__module__) == ("step", "fusedopt._stepping")
     assert step.__doc__.startswith("Update all parameters in place")
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'self'"):
         step()
