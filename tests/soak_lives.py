@@ -48,7 +48,12 @@ class Life:
         self.file.unlink(missing_ok=True)
 
     def params(self, opt: fusedopt.Optimizer) -> list[np.ndarray]:
-        return [p for group in opt.param_groups for p in group["params"]]
+        """Return them in the order of their numbers: a group's may have been added later."""
+        numbers = [group["params"] for group in opt.state_dict()["param_groups"]]
+        found: dict[int, np.ndarray] = {}
+        for group, own in zip(opt.param_groups, numbers, strict=True):
+            found.update(zip(own, group["params"], strict=True))
+        return [found[i] for i in range(len(found))]
 
     def grads(self) -> list[Any]:
         grads: list[Any] = self.arrays([p.shape for p in self.params(self.theirs)])
@@ -82,8 +87,9 @@ class Life:
 
     def step_with_options(self) -> None:
         grads = self.grads()
+        norm = self.random.choice(["max_norm", "max_array_norm"])
         options = {
-            "max_norm": self.random.choice([None, 0.5, 1e3]),
+            norm: self.random.choice([None, 0.5, 1e3]),
             "clip_value": self.random.choice([None, 0.25]),
             "loss_scale": self.random.choice([None, 8.0]),
             "zero_grads": self.random.random() < 0.5,
@@ -91,6 +97,15 @@ class Life:
         }
         expected = self.theirs.step([g if g is None else g.copy() for g in grads], **options)
         assert self.ours.step(grads, **options) == expected
+
+    def step_some(self) -> None:
+        """Some of them by number, at once or by several calls of which the last completes."""
+        all_grads = list(enumerate(self.grads()))
+        some = self.random.sample(all_grads, self.random.randrange(len(all_grads) + 1))
+        cut = self.random.randrange(len(some) + 1)
+        for part, completes in [(some[:cut], False), (some[cut:], self.random.random() < 0.8)]:
+            self.ours.step_some(dict(part), completes=completes)
+            self.theirs.step_some({i: copy.copy(g) for i, g in part}, completes=completes)
 
     def skip(self) -> None:
         grads = self.arrays([p.shape for p in self.params(self.theirs)])
@@ -140,6 +155,28 @@ class Life:
         self.ours.add_param_group({"params": new, "lr": 0.03})
         self.theirs.add_param_group({"params": [new[0].copy()], "lr": 0.03})
 
+    def add_params(self) -> None:
+        """More in a group that is there, in the midst of all."""
+        if len(self.params(self.ours)) > 12:
+            return
+        group = self.random.randrange(len(self.ours.param_groups))
+        new = self.arrays([self.random.choice([3, 64, 5000]) for _ in range(2)])
+        self.ours.add_params(new, group)
+        self.theirs.add_params([p.copy() for p in new], group)
+        self.refuses(ValueError, lambda: self.ours.add_params([new[0]], group))
+
+    def rebind(self) -> None:
+        params = self.params(self.ours)
+        some = self.random.sample(range(len(params)), self.random.randrange(len(params)))
+        self.ours.rebind({i: params[i].copy() for i in some})
+        i = self.random.randrange(len(params))
+        self.refuses(ValueError, lambda: self.ours.rebind({i: np.ones(77, self.dtype)}))
+
+    def adopt(self) -> None:
+        """Its state in arrays of somebody else's from now on."""
+        if self.state_dir is None:
+            self.ours.load_state_dict(copy.deepcopy(self.ours.state_dict()), copy=False)
+
     def save(self) -> None:
         """Save, go astray, load."""
         self.no_function()
@@ -175,14 +212,16 @@ class Life:
         if self.case.optimizer == "SGD" and options.get("velocity") and not options.get("nesterov"):
             ways.append("lookahead")
         for way in ways:
+            both = list(zip(self.params(self.ours), self.params(self.theirs), strict=True))
             with getattr(self.ours, way)(), getattr(self.theirs, way)():
-                both = zip(self.params(self.ours), self.params(self.theirs), strict=True)
                 assert all(np.array_equal(p, q) for p, q in both), self.case
                 self.refuses(RuntimeError, lambda: self.ours.step([]))
 
 
-WAYS_TO_STEP = [Life.step, Life.step, Life.step, Life.step_with_options, Life.skip]
+WAYS_TO_STEP = [
+    *(Life.step, Life.step, Life.step, Life.step_with_options, Life.step_some, Life.skip),
+]
 EVENTS = [
     *(Life.fail, Life.assign, Life.add_group, Life.save, Life.load_state),
-    *(Life.deepcopy, Life.pickle, Life.elsewhere),
+    *(Life.deepcopy, Life.pickle, Life.elsewhere, Life.add_params, Life.rebind, Life.adopt),
 ]

@@ -1,4 +1,4 @@
-"""Contract: whether anything in a nest of dicts, lists and tuples became another object."""
+"""Contract: whether anything in a nest of dicts and lists became another object."""
 
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable
@@ -41,6 +41,7 @@ EDITS: list[Callable[[Any], Any]] = [
     lambda n: n["groups"].reverse(),
     lambda n: n["groups"].__setitem__(1, {"params": []}),
     lambda n: n["groups"][0].update(lr=float("1000.5")),
+    lambda n: n["groups"][0].update(other=n["groups"][0].pop("lr")),
     lambda n: n["groups"][0].update(params=list(n["groups"][0]["params"])),
     lambda n: n["groups"][0]["params"].reverse(),
     lambda n: n["groups"][0].update(betas=(n["groups"][0]["betas"][0], float("1000.5"))),
@@ -85,6 +86,13 @@ def test_it_looks_so_deep_and_no_further() -> None:
     assert _core.has_contents(owner, contents)
     owner[0][0][0][0] = []
     assert not _core.has_contents(owner, contents)
+    below: dict[str, Any] = {}
+    of_dicts = {"a": {"b": {"c": {"d": below}}}}
+    contents = _core.contents(of_dicts)
+    below["e"] = 1
+    assert _core.has_contents(of_dicts, contents)
+    of_dicts["a"]["b"]["c"]["d"] = {}
+    assert not _core.has_contents(of_dicts, contents)
     circle: list[Any] = []
     circle.append(circle)
     assert _core.has_contents(circle, _core.contents(circle))
@@ -92,9 +100,10 @@ def test_it_looks_so_deep_and_no_further() -> None:
 
 def test_other_containers_are_things() -> None:
     array = np.ones(3)
-    owner = [array, {1, 2}, OrderedDict(a=1)]
+    owner: list[Any] = [array, {1, 2}, OrderedDict(a=1), ([1],)]
     contents = _core.contents(owner)
     array[0] = 2
+    owner[3][0].append(2)
     owner[1].add(3)
     assert _core.has_contents(owner, contents)
     owner[2]["b"] = 2

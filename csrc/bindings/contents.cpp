@@ -12,12 +12,11 @@ namespace {
 
 constexpr int most_levels = 4;
 
-enum class Kind : char { leaf, dict, list, tuple };
+enum class Kind : char { leaf, dict, list };  // a tuple with other items is another tuple
 
 Kind kind_of(PyObject* object) {
   if (PyDict_Check(object)) return Kind::dict;
   if (PyList_Check(object)) return Kind::list;
-  if (PyTuple_Check(object)) return Kind::tuple;
   return Kind::leaf;
 }
 
@@ -42,11 +41,6 @@ bool walk(PyObject* object, int levels, Visitor& visitor) {
     case Kind::list:
       for (Py_ssize_t k = 0; k < PyList_GET_SIZE(object); ++k) {
         if (!walk(PyList_GET_ITEM(object, k), levels - 1, visitor)) return false;
-      }
-      break;
-    case Kind::tuple:
-      for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(object); ++k) {
-        if (!walk(PyTuple_GET_ITEM(object, k), levels - 1, visitor)) return false;
       }
       break;
   }

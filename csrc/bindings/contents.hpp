@@ -1,4 +1,4 @@
-// What lies in a nest of dicts, lists and tuples, by identity: whether anything was put in
+// What lies in a nest of dicts and lists, by identity: whether anything was put in
 // another's place since, as in the param_groups and the state of an optimizer of torch's.
 #pragma once
 

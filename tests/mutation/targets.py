@@ -135,6 +135,7 @@ LEFT_OUT = [
 #: Mutants that nobody makes: what they change is how long something takes, and nothing else. A
 #: pattern for the file, one for the line, and what the line is about.
 PERFORMANCE = [
+    (r"bindings/contents\.cpp", r"fetch|is_dict\(Py|is_dict\(place\)", "what is asked for ahead"),
     (
         r"kernels/loop\.hpp|engine/plan\.hpp",
         r"prefetch|asks_ahead|asking_ahead|at \+ distance",
