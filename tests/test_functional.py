@@ -237,6 +237,20 @@ def test_each_parameter_may_have_a_step_count_of_its_own(kind: Any) -> None:
     np.testing.assert_array_equal(buffers[1], np.float32(0.5) + g[1])
 
 
+class Count(int):
+    """An int, if of another type."""
+
+
+@pytest.mark.parametrize("one", [Count(1), np.int8(1)])
+def test_any_integer_is_a_step_count(one: Any) -> None:
+    params, m, v = adam_state(2)
+    others, m_others, v_others = adam_state(2)
+    functional.adam_(params, copies(params), m, v, step=one, lr=0.1)
+    functional.adam_(others, copies(others), m_others, v_others, step=[1, one], lr=0.1)
+    for p, q in zip(params, others, strict=True):
+        np.testing.assert_array_equal(p, q)
+
+
 @pytest.mark.parametrize(
     ("step", "error", "text"),
     [
@@ -247,6 +261,7 @@ def test_each_parameter_may_have_a_step_count_of_its_own(kind: Any) -> None:
         ([], ValueError, "^step: expected 2 counts"),
         (2**63, ValueError, "^step: expected a count from 1"),
         (None, TypeError, "^step: expected an int, got None"),
+        (np.array(2), TypeError, "^step: expected an int, got array"),
         ("12", TypeError, "^step: expected an int"),
     ],
 )

@@ -54,8 +54,8 @@ class Argument {
   std::vector<Reference> arrays_;
 };
 
-// A rule has at most its parameters, their gradients and three state arrays.
-constexpr std::size_t most_arguments = 5;
+// A rule's parameters, their gradients and its states.
+constexpr std::size_t most_arguments = 2 + max_states;
 
 class Arguments {
  public:
@@ -63,7 +63,6 @@ class Arguments {
   std::size_t size() const { return count_; }
 
   void add(std::string_view name, py::handle value) {
-    if (count_ == most_arguments) throw py::value_error("arguments: too many");
     const Argument& next = own_[count_].emplace(name, value);
     const Argument& params = *own_[0];
     if (next.is_alone() != params.is_alone()) {
@@ -198,7 +197,7 @@ std::vector<std::size_t> RuleFunction::arguments_of(const RuleInfo& rule) const 
     }
   }
   const std::size_t expected = first_state + static_cast<std::size_t>(rule.states.count);
-  if (found.size() != expected || expected > most_arguments) {
+  if (found.size() != expected) {
     throw py::value_error("names: expected those of rule '" + std::string(rule.name) + "'");
   }
   return found;

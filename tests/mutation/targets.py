@@ -39,7 +39,7 @@ csrc/bindings/contents.*             contents
 csrc/bindings/elsewhere.*            put_back forms ema groups memmap
 csrc/bindings/float_counts.*         torch_state torch_front
 csrc/bindings/foreign.*              foreign_arrays cast_grads step_some
-csrc/bindings/functional.*           functional native_half threads reading_gradients
+csrc/bindings/functional.*           functional native_half native_types threads
 csrc/bindings/gil.hpp                reading_gradients functional threads exit
 csrc/bindings/given_gradients.*      foreign_arrays cast_grads step_some reading_gradients
 csrc/bindings/gradients.*            reading_gradients groups bad_input while_a_step_runs
