@@ -51,6 +51,29 @@ def test_adopted_arrays_are_the_state(dtype: Any) -> None:
     assert ours.completed_steps == 14
 
 
+@pytest.mark.parametrize("adopts_again", [True, False])
+def test_whoever_sees_them_go_sees_a_whole_optimizer(adopts_again: bool) -> None:
+    ours, _, whole, _ = adopted()
+    seen = []
+
+    def look(_: Any) -> None:
+        seen.append([sorted(ours.state[i]) for i in range(3)])
+
+    names = ("exp_avg", "exp_avg_sq")
+    left = [weakref.ref(e[n], look) for e in whole["state"].values() for n in names]
+    other = copy.deepcopy(whole)
+    if not adopts_again:  # all of them are lost, and there are copies in their place
+        for ref in left:
+            ref().flags.writeable = False  # type: ignore[union-attr]
+    whole.clear()
+    ours.load_state_dict(other, copy=not adopts_again)
+    gc.collect()
+    assert all(ref() is None for ref in left)
+    assert seen == [[["exp_avg", "exp_avg_sq", "step"]] * 3] * 6
+    ours.step(random_arrays(1, np.float64, [3, (2, 5), 1000]))
+    assert ours.state[0]["step"] == 5
+
+
 def test_adopted_arrays_live_as_long_as_the_state() -> None:
     ours, theirs, whole, params = adopted()
     left = [weakref.ref(e[n]) for e in whole["state"].values() for n in ("exp_avg", "exp_avg_sq")]

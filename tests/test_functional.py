@@ -237,6 +237,30 @@ def test_each_parameter_may_have_a_step_count_of_its_own(kind: Any) -> None:
     np.testing.assert_array_equal(buffers[1], np.float32(0.5) + g[1])
 
 
+class Nested(list):
+    """A list that does something else while it is read."""
+
+    meanwhile: Any = None
+
+    def __iter__(self) -> Any:
+        if self.meanwhile:
+            self.meanwhile()
+        return super().__iter__()
+
+
+def test_a_call_from_within_another_that_needs_another_rule() -> None:
+    p, m, v = adam_state(3)
+    q, m_q, v_q = adam_state(3)
+    g = random_arrays(4, np.float32, [7] * 3)
+    others = [adam_state(1)[1] for _ in range(5)]
+    given = Nested(g)
+    given.meanwhile = lambda: functional.adam_(*others, step=1, lr=0.5)  # AMSGrad's
+    functional.adam_(p, given, m, v, step=1, lr=0.1)
+    functional.adam_(q, g, m_q, v_q, step=1, lr=0.1)
+    for ours, theirs in zip([*p, *m, *v], [*q, *m_q, *v_q], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
 class Count(int):
     """An int, if of another type."""
 

@@ -23,8 +23,8 @@ struct StateArray {
 
 class AdoptedState {
  public:
-  // These instead of any before, where they lie now.
-  void adopt(const std::vector<StateArray>& arrays);
+  // These instead of any before, which go to given_up, where they lie now.
+  void adopt(const std::vector<StateArray>& arrays, std::vector<StateArray>& given_up);
 
   // Throws where one can no longer be updated where it lay when it was adopted.
   void require_usable(const Parameters& parameters, const States& states) const {
@@ -32,10 +32,11 @@ class AdoptedState {
       if (!is_usable_still(a, parameters)) throw_lost(a, parameters, states);
     }
   }
-  // Whether one is there for that state that can't be.
-  bool has_lost(std::size_t state, std::size_t parameter, const Parameters& parameters) const;
-  // Forgets those that can't be, or in the place of which there is another array.
-  void forget_lost(const Parameters& parameters, const States& states);
+  // Those that can't be.
+  std::vector<StateArray> find_lost(const Parameters& parameters) const;
+  // They, and those in the place of which there is another array, go to given_up.
+  void let_go_of_lost(const Parameters& parameters, const States& states,
+                      std::vector<StateArray>& given_up);
 
   void visit(Visitor& visitor) const {
     for (const Adopted& a : all_) visitor(a.its.array);

@@ -58,8 +58,8 @@ void Elsewhere::move_to_averages(Holdings& held) {
   held.memory.require_own();
   held.require_usable_state();
   std::vector<char*> averages = held.states.arrays_of("ema");
-  held.look_at_those_with(averages);
   const Rules rules{{{"exchange", {}}}, std::vector<std::size_t>(held.parameters.count())};
+  held.look_at_those_with(averages);
   partners_ = std::move(averages);
   run(held.parameters, rules);
   block_ = average_block;
@@ -68,6 +68,10 @@ void Elsewhere::move_to_averages(Holdings& held) {
 void Elsewhere::move_back(Holdings& held) {
   if (!block_) return;
   Parameters& parameters = held.parameters;
+  const bool ahead = block_ == lookahead_block;
+  // First, as to ask for memory may run a finalizer.
+  const Rules rules{{ahead ? lookahead(0, true) : ConfiguredRule("exchange", {})},
+                    std::vector<std::size_t>(parameters.count())};
   std::optional<std::size_t> lost;
   for (std::size_t i = 0; i < parameters.count(); ++i) {
     if (!partners_[i]) continue;
@@ -82,9 +86,7 @@ void Elsewhere::move_back(Holdings& held) {
       partners_[i] = nullptr;
     }
   }
-  const bool ahead = block_ == lookahead_block;
-  run(parameters, {{ahead ? lookahead(0, true) : ConfiguredRule("exchange", {})},
-                   std::vector<std::size_t>(parameters.count())});
+  run(parameters, rules);
   const std::string block = std::exchange(block_, nullptr);
   if (lost) {
     throw py::value_error(parameters.names().label("params", *lost).text() +

@@ -54,7 +54,6 @@ class Argument {
   std::vector<Reference> arrays_;
 };
 
-// A rule's parameters, their gradients and its states.
 constexpr std::size_t most_arguments = 2 + max_states;
 
 class Arguments {
@@ -180,24 +179,22 @@ ConfiguredRule RuleFunction::rule_of(const py::tuple& values) {
     const py::object meant = configure_(values);
     const auto [name, numbers] = py::cast<std::tuple<std::string, py::dict>>(meant);
     const ConfiguredRule made(name, numbers);
-    arguments_ = arguments_of(*made.info);
+    chosen_ = arguments_of(*made.info);
     live_.configure({made, std::nullopt}, values, false);
   }
   return live_.rule();
 }
 
-std::vector<std::size_t> RuleFunction::arguments_of(const RuleInfo& rule) const {
+RuleFunction::Chosen RuleFunction::arguments_of(const RuleInfo& rule) const {
   const std::size_t first_state = rule.reads_gradient ? 2 : 1;
-  std::vector<std::size_t> found;
-  for (std::size_t k = 0; k < std::min(first_state, names_.size()); ++k) found.push_back(k);
+  Chosen found;
+  for (std::size_t k = 0; k < std::min(first_state, names_.size()); ++k) found.add(k);
   for (int k = 0; k < rule.states.count; ++k) {
     const auto name = std::ranges::find(names_, std::string(rule.states.items[k]) + 's');
-    if (name != names_.end()) {
-      found.push_back(static_cast<std::size_t>(name - names_.begin()));
-    }
+    if (name != names_.end()) found.add(static_cast<std::size_t>(name - names_.begin()));
   }
   const std::size_t expected = first_state + static_cast<std::size_t>(rule.states.count);
-  if (found.size() != expected) {
+  if (found.count != expected) {
     throw py::value_error("names: expected those of rule '" + std::string(rule.name) + "'");
   }
   return found;
@@ -207,9 +204,14 @@ void RuleFunction::operator()(const py::tuple& values, py::handle step, const py
   if (arrays.size() != names_.size()) {
     throw py::value_error("arguments: expected " + std::to_string(names_.size()));
   }
+  // Both of this call's own: what runs while arrays are read may call the same function.
   const ConfiguredRule rule = rule_of(values);
+  const Chosen chosen = chosen_;
   Arguments arguments;
-  for (const std::size_t k : arguments_) arguments.add(names_[k], arrays[k]);
+  for (std::size_t j = 0; j < chosen.count; ++j) {
+    const std::size_t k = chosen.places[j];
+    arguments.add(names_[k], arrays[k]);
+  }
   const Argument& params = arguments[0];
   const std::size_t gradients = gradients_of(*rule.info), first_state = gradients + 1;
   const Steps steps(step, params.is_alone() ? std::nullopt : std::optional(params.size()),

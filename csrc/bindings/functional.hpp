@@ -3,6 +3,7 @@
 
 #include <pybind11/pybind11.h>
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <string>
@@ -39,12 +40,19 @@ class RuleFunction {
  private:
   // The rule that these hyperparameters mean.
   ConfiguredRule rule_of(const py::tuple& values);
-  // Which of the names the arguments of a rule have, in the rule's order.
-  std::vector<std::size_t> arguments_of(const RuleInfo& rule) const;
+  // Which of the names the arguments of a rule have, in the rule's order: its parameters, their
+  // gradients and its states.
+  struct Chosen {
+    std::array<std::size_t, 2 + max_states> places{};
+    std::size_t count = 0;
+
+    void add(std::size_t place) { places[count++] = place; }
+  };
+  Chosen arguments_of(const RuleInfo& rule) const;
 
   std::vector<std::string> names_;
   LiveRule live_;
-  std::vector<std::size_t> arguments_;  // of the last rule
+  Chosen chosen_;  // of the last rule
   py::object configure_, check_step_;
 };
 

@@ -14,7 +14,7 @@ void Holdings::add(NewGroup group, const std::function<void()>& check) {
   try {
     states.resize(parameters.count());
     StepCounts more(steps, parameters.count());
-    writable.add(more.arena(), parameters);
+    writable.exchange(steps.arena(), more.arena(), parameters);
     steps = std::move(more);
     groups.push_back({.of = group.of.value_or(others),
                       .first = before,
@@ -28,11 +28,10 @@ void Holdings::add(NewGroup group, const std::function<void()>& check) {
     states.resize(before);
     if (steps.arena() != steps_before.arena()) {
       const StepCounts given_up = std::exchange(steps, steps_before);
-      writable.remove(given_up.arena(), parameters);
+      writable.exchange(given_up.arena(), steps.arena(), parameters);
     }
     throw;
   }
-  if (steps_before.arena()) writable.remove(steps_before.arena(), parameters);
 }
 
 std::size_t Holdings::count_of_groups() const {

@@ -26,7 +26,7 @@ bool fits(const py::object& array, const Parameter& p) {
 class StateLoader {
  public:
   // Reads what was saved and makes room for it. May run Python code.
-  StateLoader(Holdings& held, const SavedState& saved);
+  StateLoader(Holdings& held, const SavedState& saved, std::vector<StateArray>& given_up);
   // Checks the rest and takes it over. No Python code runs, which could change what is looked at.
   void load();
 
@@ -42,6 +42,7 @@ class StateLoader {
   void find_missing();
   void adopt_memory();
   void require_apart() const;
+  void find_kept();
   void look_at_parameters();
   void require_fitting(const Reference& array, std::size_t parameter) const;
   void find_copies();
@@ -58,14 +59,17 @@ class StateLoader {
 
   Holdings& held_;
   const SavedState& saved_;
+  std::vector<StateArray>& given_up_;
   std::vector<StateArray> arrays_;
   std::vector<Copy> copies_;
+  std::vector<bool> kept_;  // of all states' arrays by parameter, those that are there afterwards
   std::vector<std::shared_ptr<Arena>> adopted_;  // the memory of each array
   States::Missing missing_;
   std::shared_ptr<Arena> arena_;  // for what is missing, if anything is
 };
 
-StateLoader::StateLoader(Holdings& held, const SavedState& saved) : held_(held), saved_(saved) {
+StateLoader::StateLoader(Holdings& held, const SavedState& saved, std::vector<StateArray>& given_up)
+    : held_(held), saved_(saved), given_up_(given_up) {
   const std::size_t count = held.parameters.count();
   if (saved.states.size() != count || saved.steps.size() != count ||
       saved.rules.size() != held.groups.size() || (saved.params && saved.params->size() != count)) {
@@ -100,11 +104,13 @@ void StateLoader::read_states() {
 
 // Arrays that don't exist, or no longer.
 void StateLoader::find_missing() {
+  const std::vector<StateArray> lost = held_.adopted.find_lost(held_.parameters);
+  const auto is_lost = [&](const StateArray& s) {
+    return std::ranges::any_of(
+        lost, [&](const auto& l) { return l.state == s.state && l.parameter == s.parameter; });
+  };
   for (const StateArray& s : arrays_) {
-    if (place_of(s.state, s.parameter) &&
-        !held_.adopted.has_lost(s.state, s.parameter, held_.parameters)) {
-      continue;
-    }
+    if (place_of(s.state, s.parameter) && !is_lost(s)) continue;
     missing_.places.push_back({s.state, s.parameter, 0.0});
     missing_.bytes += Arena::room(held_.parameters[s.parameter].bytes());
   }
@@ -148,6 +154,7 @@ void StateLoader::require_apart() const {
 void StateLoader::load() {
   look_at_parameters();
   find_copies();
+  find_kept();
   ++held_.changes;
   if (saved_.adopts) take_over_adopted();
   if (arena_) held_.make(missing_, std::move(arena_));
@@ -203,22 +210,26 @@ void StateLoader::take_over_adopted() {
   for (std::size_t k = 0; k < arrays_.size(); ++k) {
     held_.states.set(arrays_[k].state, arrays_[k].parameter, adopted_[k]);
   }
-  held_.adopted.adopt(arrays_);
+  held_.adopted.adopt(arrays_, given_up_);
+}
+
+void StateLoader::find_kept() {
+  const std::size_t count = held_.parameters.count();
+  kept_.resize(held_.states.count() * count);
+  for (const StateArray& s : arrays_) kept_[s.state * count + s.parameter] = true;
 }
 
 // All state that isn't loaded, and memory in which there is none any more.
 void StateLoader::forget_others() {
   States& states = held_.states;
   const std::size_t count = held_.parameters.count();
-  std::vector<bool> kept(states.count() * count);
-  for (const StateArray& s : arrays_) kept[s.state * count + s.parameter] = true;
   for (std::size_t k = 0; k < states.count(); ++k) {
     for (std::size_t i = 0; i < count; ++i) {
-      if (!kept[k * count + i]) states.remove(k, i);
+      if (!kept_[k * count + i]) states.remove(k, i);
     }
   }
   // What was lost has another array by now, perhaps where the first one lay.
-  held_.adopted.forget_lost(held_.parameters, states);
+  held_.adopted.let_go_of_lost(held_.parameters, states, given_up_);
   const Arena* const steps = held_.steps.arena().get();
   held_.writable.keep_only([&](const Arena* a) { return a == steps || states.have(a); },
                            held_.parameters);
@@ -226,8 +237,8 @@ void StateLoader::forget_others() {
 
 }  // namespace
 
-void load_state(Holdings& held, const SavedState& saved) {
-  StateLoader loader(held, saved);
+void load_state(Holdings& held, const SavedState& saved, std::vector<StateArray>& given_up) {
+  StateLoader loader(held, saved, given_up);
   loader.load();
 }
 

@@ -20,7 +20,9 @@ struct SavedState {
   bool adopts;
 };
 
-// Throws where an array doesn't fit its parameter, and changes nothing then.
-void load_state(Holdings& held, const SavedState& saved);
+// Throws where an array doesn't fit its parameter, and changes nothing then. Arrays that were
+// adopted and no longer are go to given_up: as they are let go of, a finalizer may run that looks
+// at the optimizer.
+void load_state(Holdings& held, const SavedState& saved, std::vector<StateArray>& given_up);
 
 }  // namespace fusedopt

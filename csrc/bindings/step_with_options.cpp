@@ -60,10 +60,10 @@ void StepWithOptions::zero_cast(const GivenGradients& grads) const {
 }
 
 py::tuple StepWithOptions::result(const GivenGradients& grads) const {
-  const ScopedFloatMode mode(false);
   double norm = norm_;
   py::object stats = py::none();
   if (options_.stats) {
+    const ScopedFloatMode mode(false);
     const std::vector<Measures::Sums> sums = sums_of(grads.items);
     Measures::Sums all;
     for (const Measures::Sums& s : sums) all.add(s);

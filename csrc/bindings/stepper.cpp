@@ -69,10 +69,11 @@ void Stepper::configure(std::size_t group, const GroupRule& rule,
 }
 
 void Stepper::load(const SavedState& saved, const Updates& updates) {
+  std::vector<StateArray> given_up;  // let go of after the lock
   const std::scoped_lock lock(mutex_);
   require_home("load_state_dict()");
   held_.memory.require_own();
-  load_state(held_, saved);
+  load_state(held_, saved, given_up);
   bring_up_to_date(updates);
 }
 

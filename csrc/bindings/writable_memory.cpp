@@ -62,6 +62,14 @@ void WritableMemory::remove(const std::shared_ptr<Arena>& arena, Parameters& par
   find(parameters);
 }
 
+void WritableMemory::exchange(const std::shared_ptr<Arena>& old, std::shared_ptr<Arena> other,
+                              Parameters& parameters) {
+  std::vector<std::shared_ptr<Arena>> arenas = arenas_;
+  std::erase(arenas, old);
+  if (other) arenas.push_back(std::move(other));
+  replace(std::move(arenas), parameters);
+}
+
 std::optional<std::size_t> WritableMemory::find_overlap(const Parameter& parameter,
                                                         Binding& binding,
                                                         const void* gradient) const {

@@ -25,6 +25,9 @@ class WritableMemory {
   // Only that of these from now on.
   void replace(std::vector<std::shared_ptr<Arena>> arenas, Parameters& parameters);
   void remove(const std::shared_ptr<Arena>& arena, Parameters& parameters);
+  // One in the place of another; either may be none.
+  void exchange(const std::shared_ptr<Arena>& old, std::shared_ptr<Arena> other,
+                Parameters& parameters);
   // Forgets arenas of which is_used(arena) isn't true.
   template <typename IsUsed>
   void keep_only(const IsUsed& is_used, Parameters& parameters) {

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rates, flag, non_negative, one_of, only_true
 from ._types import Grads, Number, Pair, Params
-from .optimizer import Optimizer, arguments_in
+from .optimizer import Optimizer, arguments_of_caller
 
 
 class Adam(Optimizer):
@@ -138,7 +138,7 @@ class Adam(Optimizer):
         state_dir: str | os.PathLike[str] | None = None,
         cast_grads: bool = False,
     ) -> None:
-        super().__init__(**arguments_in(locals()))
+        super().__init__(**arguments_of_caller())
 
     @staticmethod
     def _rule(
@@ -195,6 +195,9 @@ class AdamW(Adam):
 
     Notes
     -----
+    For ``step``, ``state`` and ``param_groups`` see `Optimizer`. Every number may be a schedule:
+    see `fusedopt.schedules`.
+
     State as for `Adam`. ``decoupled_weight_decay`` stands in ``param_groups``, as in torch, and is
     always True.
 
@@ -235,4 +238,4 @@ class AdamW(Adam):
         state_dir: str | os.PathLike[str] | None = None,
         cast_grads: bool = False,
     ) -> None:
-        super().__init__(decoupled_weight_decay=True, **arguments_in(locals()))
+        super().__init__(decoupled_weight_decay=True, **arguments_of_caller())

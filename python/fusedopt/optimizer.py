@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from numbers import Integral
@@ -29,10 +30,12 @@ from ._stepping import Stepping
 from ._types import AnyArray, Grads, GroupRule, Number, Params, Updates
 
 
-def arguments_in(constructors_locals: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a constructor's arguments: it names each once, and hands on ``locals()``."""
-    own = ("self", "__class__")  # which super() brings along
-    return {name: value for name, value in constructors_locals.items() if name not in own}
+def arguments_of_caller() -> dict[str, Any]:
+    """Return what the constructor that calls this was given, by name: it names each thing once."""
+    frame = sys._getframe(1)
+    code, values = frame.f_code, frame.f_locals
+    count = code.co_argcount + code.co_kwonlyargcount
+    return {name: values[name] for name in code.co_varnames[1:count]}
 
 
 class Optimizer(Stepping, Persistent):

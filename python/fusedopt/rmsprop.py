@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 from ._hyperparameters import Check, decay_rate, flag, non_negative
 from ._types import Grads, Number, Params
-from .optimizer import Optimizer, arguments_in
+from .optimizer import Optimizer, arguments_of_caller
 
 
 class RMSprop(Optimizer):
@@ -147,7 +147,7 @@ class RMSprop(Optimizer):
         state_dir: str | os.PathLike[str] | None = None,
         cast_grads: bool = False,
     ) -> None:
-        super().__init__(**arguments_in(locals()))
+        super().__init__(**arguments_of_caller())
 
     @staticmethod
     def _rule(

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 from ._hyperparameters import Check, finite, flag, non_negative, one_of
 from ._types import Grads, Number, Params
-from .optimizer import Optimizer, arguments_in
+from .optimizer import Optimizer, arguments_of_caller
 
 
 class SGD(Optimizer):
@@ -139,7 +139,7 @@ decoupled_weight_decay=False, momentum_init=None, velocity=False, ema_decay=None
         state_dir: str | os.PathLike[str] | None = None,
         cast_grads: bool = False,
     ) -> None:
-        super().__init__(**arguments_in(locals()))
+        super().__init__(**arguments_of_caller())
 
     @staticmethod
     def _rule(

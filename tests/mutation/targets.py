@@ -76,6 +76,8 @@ python/fusedopt/_persistence/replacing.py   FILES
 python/fusedopt/_persistence/safetensors.py FILES
 python/fusedopt/_persistence/saved.py       FILES
 python/fusedopt/_persistence/saving.py      FILES ema
+python/fusedopt/_persistence/persistent.py  state_dict files copies
+python/fusedopt/_stepping.py         step_some choices reading_gradients stats pipeline
 python/fusedopt/_step_options.py     pipeline stats choices
 python/fusedopt/optimizer.py         FOREIGN LIVE groups stats choices MORE ema SAVED
 python/fusedopt/schedules.py         schedule_values schedules

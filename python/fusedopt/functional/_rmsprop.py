@@ -64,8 +64,10 @@ def rmsprop_(
         Learning rate, >= 0.
     alpha : float, default 0.99
         Decay rate of the averages, in [0, 1).
-    eps, weight_decay, momentum, maximize, decoupled_weight_decay, eps_root, velocity
+    eps, weight_decay, momentum, maximize, decoupled_weight_decay, eps_root
         As for `fusedopt.RMSprop`.
+    velocity : bool, default False
+        Keep the learning rate in the momentum buffers.
 
     Raises
     ------

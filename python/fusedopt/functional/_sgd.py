@@ -58,10 +58,12 @@ def sgd_(
         The count of this step, from 1; for a list of arrays also one for each.
     lr : float
         Learning rate, >= 0.
-    momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay, velocity
-        As for `fusedopt.SGD`; a velocity's buffers are zeros before the first step.
+    momentum, dampening, weight_decay, nesterov, maximize, decoupled_weight_decay
+        As for `fusedopt.SGD`.
     momentum_init : {None, "gradient", "zeros"}, default None
         What momentum starts from at step 1: the gradient, undamped, which None means too, or zero.
+    velocity : bool, default False
+        Keep the learning rate in the momentum buffers, which must be zeros before the first step.
 
     Raises
     ------

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from .. import adam, rmsprop, sgd
-from ..optimizer import arguments_in
+from ..optimizer import arguments_of_caller
 from ._front import Front
 from ._kind import Kind
 
@@ -67,7 +67,7 @@ class SGD(Front, torch.optim.SGD):
         velocity: bool = False,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(**arguments_in(locals()))
+        super().__init__(**arguments_of_caller())
 
 
 class RMSprop(Front, torch.optim.RMSprop):
@@ -135,7 +135,7 @@ class RMSprop(Front, torch.optim.RMSprop):
         velocity: bool = False,
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(**arguments_in(locals()))
+        super().__init__(**arguments_of_caller())
 
 
 _ADAM_STATES = ("exp_avg", "exp_avg_sq", "max_exp_avg_sq", "ema")
@@ -201,7 +201,7 @@ class Adam(Front, torch.optim.Adam):
         amsgrad_max: str = "raw",
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(**arguments_in(locals()))
+        super().__init__(**arguments_of_caller())
 
 
 class AdamW(Front, torch.optim.AdamW):
@@ -254,4 +254,4 @@ class AdamW(Front, torch.optim.AdamW):
         amsgrad_max: str = "raw",
         ema_decay: float | None = None,
     ) -> None:
-        super().__init__(**arguments_in(locals()))
+        super().__init__(**arguments_of_caller())
