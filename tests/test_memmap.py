@@ -16,7 +16,8 @@ import fusedopt
 from cases import RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
 from fusedopt import _core, reference
 from fusedopt._persistence.state_files import StateFiles
-from native_calls import NO_OPTIONS, native_rule
+from fusedopt._step_options import StepOptions
+from native_calls import native_rule
 from subprocesses import output_of
 
 SHAPES = [(3, 5), 257, (), 8193, 70_001]
@@ -339,7 +340,9 @@ def test_what_changes_while_state_is_made_is_looked_at_again(options: dict[str, 
 
         stepper = _core.Stepper(allocate)
         stepper.add_group([p], None, native_rule("momentum", 0.5), None, [])
-        step = partial(stepper.step_with, **NO_OPTIONS | options) if options else stepper.step
+        step = (
+            partial(stepper.step_with, options=StepOptions(**options)) if options else stepper.step
+        )
         with pytest.raises(ValueError, match="expected"):
             step([g])
         assert (p == 1).all()

@@ -9,7 +9,8 @@ import pytest
 import fusedopt
 from cases import copies
 from fusedopt import LossScaler, _core
-from native_calls import NO_OPTIONS, apply_rule, native_rule
+from fusedopt._step_options import StepOptions
+from native_calls import apply_rule, native_rule
 
 SGD = native_rule("sgd", lr=1.0)
 MOMENTUM = native_rule("momentum", lr=0.5)
@@ -61,7 +62,7 @@ def test_a_step_that_is_refused_leaves_no_state() -> None:
     stepper.add_group([p], None, MOMENTUM, None)
     for _ in range(2):
         with pytest.raises(ValueError, match=r"^grads\[0\]: expected a writeable array"):
-            stepper.step_with([g], **NO_OPTIONS | {"zero_grads": True})
+            stepper.step_with([g], StepOptions(zero_grads=True))
         assert stepper.state(0) == (0, {})
     assert (p == 1).all()
 

@@ -11,7 +11,7 @@ import pytest
 import fusedopt
 from cases import FORMS, RULE_CASES, Case, assert_same, copies, every_dtype, random_arrays
 from fusedopt import StepResult, _core, reference
-from native_calls import NO_OPTIONS
+from fusedopt._step_options import StepOptions
 from subprocesses import output_of
 
 SHAPES = [*range(66), (3, 5), 8191, 8193, 20_001]
@@ -427,7 +427,7 @@ def test_no_step_while_the_parameters_are_elsewhere(options: dict[str, Any]) -> 
         with pytest.raises(RuntimeError, match=r"^step\(\): not inside swap_ema\(\)"):
             opt.step([np.ones(3)], **options)
         with pytest.raises(RuntimeError, match=r"^step\(\): not inside swap_ema\(\)"):
-            opt._engine.step_with([np.ones(3)], **NO_OPTIONS | {"stats": True})
+            opt._engine.step_with([np.ones(3)], StepOptions(stats=True))
         np.testing.assert_array_equal(p, inside)
     assert (p == -1).all()
     assert opt.completed_steps == 1

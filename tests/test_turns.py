@@ -14,7 +14,8 @@ import pytest
 
 import fusedopt
 from fusedopt import _core, reference
-from native_calls import NO_OPTIONS, native_rule
+from fusedopt._step_options import StepOptions
+from native_calls import native_rule
 from subprocesses import output_of
 
 LARGE = 200_000  # elements: a step lets go of the GIL
@@ -201,7 +202,7 @@ os._exit(0)  # the thread sleeps on
 VELOCITY = native_rule("momentum", 0.5, lr=1.0, momentum=0.5, velocity=1.0, zero_init=1.0)
 WAITING: dict[str, Callable[[Any, Any], Any]] = {
     "step": lambda stepper, ahead: stepper.step(None),
-    "step_with": lambda stepper, ahead: stepper.step_with(None, **NO_OPTIONS),
+    "step_with": lambda stepper, ahead: stepper.step_with(None, StepOptions()),
     "step_some": lambda stepper, ahead: stepper.step_some([(0, np.ones(3))], True),
     "rebind": lambda stepper, ahead: stepper.rebind([(0, np.zeros(3))], []),
     "traffic": lambda stepper, ahead: stepper.traffic(None),

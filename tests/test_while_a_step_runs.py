@@ -16,13 +16,14 @@ import pytest
 import fusedopt
 from cases import assert_same, copies
 from fusedopt import _core, reference
+from fusedopt._step_options import StepOptions
 from meanwhile import until_it_is_met
-from native_calls import NO_OPTIONS, native_rule
+from native_calls import native_rule
 from subprocesses import output_of
 
 N = 500_000  # elements, so that a step surely takes longer than waking a thread
 RULE = native_rule("momentum", 0.5, lr=1.0)
-OPTIONS = NO_OPTIONS | {"stats": True}
+OPTIONS = StepOptions(stats=True)
 
 
 def emptied(grads: list[Any]) -> None:
@@ -141,7 +142,7 @@ def test_the_list_may_change_while_state_is_made(options: dict[str, Any], change
         return bytes_of(size)
 
     stepper = stepper_with(allocate, params)
-    stepper.step_with(grads, **options) if options else stepper.step(grads)
+    stepper.step_with(grads, options) if options else stepper.step(grads)
     assert list(stepper.step_counts) == [1, 1]
     for p in params:
         assert (p == -1).all()
@@ -232,7 +233,7 @@ def test_an_allocate_that_steps_gets_an_error() -> None:
     def allocate(size: int) -> Any:
         for call in (
             lambda: stepper.step([g]),
-            lambda: stepper.step_with([g], **OPTIONS),
+            lambda: stepper.step_with([g], OPTIONS),
             lambda: stepper.configure(0, RULE),
             lambda: stepper.add_group([np.ones(2)], None, RULE, None),
             lambda: stepper.load([{}], [3], 3, [RULE], None, []),

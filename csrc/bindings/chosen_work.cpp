@@ -28,6 +28,13 @@ bool ChosenWork::choose(py::handle grads, const Parameters& parameters) {
   return !(by_name && by_index);  // one may be there twice
 }
 
+std::vector<Stepped> ChosenWork::stepped() const {
+  std::vector<Stepped> stepped;
+  stepped.reserve(chosen_.size());
+  for (const Chosen& chosen : chosen_) stepped.push_back({chosen.parameter, chosen.grad});
+  return stepped;
+}
+
 bool ChosenWork::gather(Holdings& held, Translator& translator) {
   Parameters& parameters = held.parameters;
   plan_.clear();

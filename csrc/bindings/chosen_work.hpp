@@ -1,6 +1,7 @@
 // The work of a step of some parameters, at the cost of these.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <vector>
 
@@ -21,11 +22,14 @@ class ChosenWork {
   // Finds the parameters that a dict has gradients for, by name, or all by index. False where one
   // isn't there. Runs no Python code: keys are exact, and found among exact ones.
   bool choose(py::handle grads, const Parameters& parameters);
-  // Lays out their work. False where anything is unusual, as state that is missing, or wrong: that
-  // takes a look at all.
+  // In the order of the parameters: sums over them don't depend on the dict's.
+  void sort() { std::ranges::sort(chosen_, {}, &Chosen::parameter); }
+  // Lays out their work, each by itself. False where anything is unusual, as state that is missing,
+  // or wrong: that takes a look at all.
   bool gather(Holdings& held, Translator& translator);
 
   const std::vector<Chosen>& chosen() const { return chosen_; }
+  std::vector<Stepped> stepped() const;
   Plan& plan() { return plan_; }
 
  private:

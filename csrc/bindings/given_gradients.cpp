@@ -57,16 +57,39 @@ void visit_cast(const GivenGradients& gradients, const Visit& visit) {
 
 }  // namespace
 
-void require_writeable(const GivenGradients& gradients, const Parameters& parameters,
-                       const WritableMemory& writable) {
-  const ParameterNames& names = parameters.names();
+std::vector<Stepped> stepped_in(const GivenGradients& gradients, const Parameters& parameters) {
+  std::vector<Stepped> stepped;
+  stepped.reserve(parameters.count());
   for (std::size_t i = 0; i < parameters.count(); ++i) {
-    const py::handle grad = gradients.items[i];
+    if (gradients.items[i] != Py_None) stepped.push_back({i, gradients.items[i]});
+  }
+  return stepped;
+}
+
+void require_writeable(const std::vector<Stepped>& stepped, const Parameters& parameters) {
+  const ParameterNames& names = parameters.names();
+  for (const auto& [i, grad] : stepped) {
     const Parameter& p = parameters[i];
-    if (grad.is_none() || is_usable(grad, p.dtype, p.shape, Access::update)) continue;
+    if (is_usable(grad, p.dtype, p.shape, Access::update)) continue;
     require_usable(grad, names.label("grads", i), {p.dtype, p.shape, names.label("params", i)},
                    Access::update);
   }
+}
+
+void require_apart(const std::vector<Stepped>& stepped, const Parameters& parameters) {
+  const ParameterNames& names = parameters.names();
+  std::vector<Interval> intervals;
+  for (const auto& [i, grad] : stepped) {
+    intervals.push_back(interval_of(data_of(grad), parameters[i].bytes(), i));
+  }
+  DisjointIntervals written;
+  if (const auto clash = written.assign(std::move(intervals))) {
+    throw_overlap(names.label("grads", clash->second).text(),
+                  names.label("grads", clash->first).text());
+  }
+}
+
+void require_writeable_cast(const GivenGradients& gradients, const WritableMemory& writable) {
   visit_cast(gradients, [&](py::handle label, py::handle array) {
     const auto text = py::cast<std::string>(label);
     if (!has_flags(as_array(array), Access::update)) {
@@ -74,20 +97,6 @@ void require_writeable(const GivenGradients& gradients, const Parameters& parame
     }
     if (writable.overlaps(as_array(array))) throw_overlap(text, "what the optimizer updates");
   });
-}
-
-void require_apart(const GivenGradients& gradients, const Parameters& parameters) {
-  const ParameterNames& names = parameters.names();
-  std::vector<Interval> intervals;
-  for (std::size_t i = 0; i < parameters.count(); ++i) {
-    const py::handle grad = gradients.items[i];
-    if (!grad.is_none()) intervals.push_back(interval_of(data_of(grad), parameters[i].bytes(), i));
-  }
-  DisjointIntervals written;
-  if (const auto clash = written.assign(std::move(intervals))) {
-    throw_overlap(names.label("grads", clash->second).text(),
-                  names.label("grads", clash->first).text());
-  }
 }
 
 void zero_cast(const GivenGradients& gradients) {

@@ -16,12 +16,21 @@ struct GivenGradients {
   Reference cast;                    // of what some of them are casts of: gradients, or null
 };
 
-// Throws unless zeros can be put into gradients, without touching what a step writes.
-void require_writeable(const GivenGradients& gradients, const Parameters& parameters,
-                       const WritableMemory& writable);
+// A parameter that has a gradient in a step, by number, and that, a NumPy array; borrowed.
+struct Stepped {
+  std::size_t parameter;
+  PyObject* grad;
+};
+std::vector<Stepped> stepped_in(const GivenGradients& gradients, const Parameters& parameters);
+
+// Throws unless zeros can be put into gradients.
+void require_writeable(const std::vector<Stepped>& stepped, const Parameters& parameters);
 // Throws where a gradient shares memory with another: one would be zeroed before the other is read.
-void require_apart(const GivenGradients& gradients, const Parameters& parameters);
-// Fills gradients that were cast with zeros, which `items` doesn't have.
+void require_apart(const std::vector<Stepped>& stepped, const Parameters& parameters);
+// Throws unless zeros can be put into gradients that were cast, which `items` doesn't have, without
+// touching what a step writes.
+void require_writeable_cast(const GivenGradients& gradients, const WritableMemory& writable);
+// Fills them with zeros.
 void zero_cast(const GivenGradients& gradients);
 
 // Puts NumPy arrays in the place of other libraries', and of those of another floating dtype, if

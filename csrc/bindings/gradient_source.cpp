@@ -31,11 +31,11 @@ void GradientSource::zero() {
   find_items(given);
   translator_.translate_all(given, held_.parameters);
   translator_.follow_again(given, held_.parameters);
-  require_writeable(given, held_.parameters, held_.writable);
+  const std::vector<Stepped> stepped = stepped_in(given, held_.parameters);
+  require_writeable(stepped, held_.parameters);
+  require_writeable_cast(given, held_.writable);
   Plan work;
-  for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
-    const py::handle grad = given.items[i];
-    if (grad.is_none()) continue;
+  for (const auto& [i, grad] : stepped) {
     const Parameter& p = held_.parameters[i];
     const ConfiguredRule& any = held_.groups.front().rule.rule();
     work.add(any.kernel(p.dtype), 0, p.size).streams[1] = data_of(grad);

@@ -40,6 +40,19 @@ py::dict rules() {
   return result;
 }
 
+// A decorator: what makes a method of a function, and of the types of what that returns.
+using MakeMethod = py::object (*)(const py::object&, const py::type&, const py::type&);
+void add_method(py::module_& module, const char* name, MakeMethod make) {
+  module.def(
+      name,
+      [make](const py::type& result, const py::type& stats) {
+        return py::cpp_function([make, result, stats](const py::object& function) {
+          return make(function, result, stats);
+        });
+      },
+      py::arg("result"), py::arg("stats"));
+}
+
 }  // namespace
 }  // namespace fusedopt
 
@@ -57,15 +70,8 @@ PYBIND11_MODULE(_core, module) {
 
   add_stepper_type(module);
   add_settings(module);
-  module.def(
-      "step_method",
-      [](const py::type& result, const py::type& stats) {
-        return py::cpp_function([result, stats](const py::object& function) {
-          return make_step_method(function, result, stats);
-        });
-      },
-      py::arg("result"), py::arg("stats"));
-  module.def("step_some_method", &make_step_some_method, py::arg("function"));
+  add_method(module, "step_method", &make_step_method);
+  add_method(module, "step_some_method", &make_step_some_method);
   py::class_<RuleFunction>(module, "RuleFunction", py::is_final(), plain(),
                            made_by_functions<RuleFunction>())
       .def("__call__", &RuleFunction::operator());

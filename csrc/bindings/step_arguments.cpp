@@ -9,6 +9,7 @@ namespace {
 // Interned, as the names in a call are: names that are equal are then one object.
 struct OptionNames {
   PyObject* const grads = PyUnicode_InternFromString("grads");
+  PyObject* const completes = PyUnicode_InternFromString("completes");
   PyObject* const loss_scale = PyUnicode_InternFromString("loss_scale");
   PyObject* const max_norm = PyUnicode_InternFromString("max_norm");
   PyObject* const max_array_norm = PyUnicode_InternFromString("max_array_norm");
@@ -63,11 +64,20 @@ bool read_option(StepArguments& read, const OptionNames& names, PyObject* name, 
   return false;
 }
 
+const OptionNames& option_names() {
+  static const OptionNames names;
+  return names;
+}
+
+bool go_together(const StepOptions& options) {
+  return !options.max_norm || !options.max_array_norm;
+}
+
 }  // namespace
 
 std::optional<StepArguments> read_keywords(PyObject* grads, PyObject* const* values,
                                            PyObject* keywords) {
-  static const OptionNames names;
+  const OptionNames& names = option_names();
   StepArguments read;
   if (grads) read.grads = grads;
   for (Py_ssize_t k = 0; k < PyTuple_GET_SIZE(keywords); ++k) {
@@ -78,22 +88,26 @@ std::optional<StepArguments> read_keywords(PyObject* grads, PyObject* const* val
       return std::nullopt;
     }
   }
-  if (read.options.max_norm && read.options.max_array_norm) return std::nullopt;
+  if (!go_together(read.options)) return std::nullopt;
   return read;
 }
 
-std::optional<SomeArguments> read_some(PyObject* const* arguments, Py_ssize_t count,
+std::optional<StepArguments> read_some(PyObject* const* arguments, Py_ssize_t count,
                                        PyObject* keywords) {
   if (count != 2) return std::nullopt;
-  SomeArguments read{arguments[1]};
+  StepArguments read;
+  read.grads = arguments[1];
   const Py_ssize_t named = keywords ? PyTuple_GET_SIZE(keywords) : 0;
-  if (named == 0) return read;
-  static PyObject* const completes = PyUnicode_InternFromString("completes");
-  bool is_given = false;
-  if (named > 1 || PyTuple_GET_ITEM(keywords, 0) != completes ||
-      !read_flag(arguments[2], read.completes, is_given)) {
-    return std::nullopt;
+  for (Py_ssize_t k = 0; k < named; ++k) {
+    PyObject* const name = PyTuple_GET_ITEM(keywords, k);
+    PyObject* const value = arguments[2 + k];
+    bool is_given = false;
+    const bool is_read = name == option_names().completes
+                             ? read_flag(value, read.completes, is_given)
+                             : read_option(read, option_names(), name, value);
+    if (!is_read) return std::nullopt;
   }
+  if (!go_together(read.options)) return std::nullopt;
   return read;
 }
 

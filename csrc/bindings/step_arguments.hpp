@@ -13,6 +13,7 @@ struct StepArguments {
   PyObject* grads = Py_None;  // borrowed
   StepOptions options;
   bool has_options = false;
+  bool completes = true;  // of step_some(): whether the optimizer completes a step by it
 };
 
 // Gradients, if they were given by position, else null, and arguments by name. Nothing where one is
@@ -21,12 +22,8 @@ struct StepArguments {
 std::optional<StepArguments> read_keywords(PyObject* grads, PyObject* const* values,
                                            PyObject* keywords);
 
-// Of step_some(): gradients and whether the optimizer completes a step by it. Nothing as above.
-struct SomeArguments {
-  PyObject* grads;
-  bool completes = true;
-};
-std::optional<SomeArguments> read_some(PyObject* const* arguments, Py_ssize_t count,
+// The same of step_some(), with itself and gradients by position.
+std::optional<StepArguments> read_some(PyObject* const* arguments, Py_ssize_t count,
                                        PyObject* keywords);
 
 }  // namespace fusedopt

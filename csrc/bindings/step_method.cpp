@@ -14,7 +14,7 @@ namespace {
 struct StepMethod {
   PyObject_HEAD vectorcallfunc call;
   PyObject* function;
-  PyObject* result_type;  // of a step with options; null of step_some()
+  PyObject* result_type;  // of a step with options
   PyObject* stats_type;   // of what it measured in a group
   PyObject* attributes;   // __doc__, __wrapped__ and the like
   PyObject* weak_references;
@@ -129,8 +129,12 @@ PyObject* call_some(PyObject* method, PyObject* const* arguments, std::size_t fl
     try {
       Reference engine;
       Stepper* stepper = stepper_of(arguments[0], engine);
-      if (stepper && stepper->step_some_if_readable(given->grads, given->completes)) {
-        Py_RETURN_NONE;
+      if (stepper && !given->has_options) {
+        if (stepper->step_some_if_readable(given->grads, given->completes)) Py_RETURN_NONE;
+      } else if (stepper) {
+        const auto done =
+            stepper->step_some_with_if_readable(given->grads, given->completes, given->options);
+        if (done) return to_result(*as_method(method), *done).release().ptr();
       }
     } catch (const std::exception&) {
       set_error_of_current_exception();
@@ -203,13 +207,16 @@ py::object make_type() {
   return type;
 }
 
-py::object make_method(const py::object& function, vectorcallfunc call) {
+py::object make_method(const py::object& function, const py::type& result, const py::type& stats,
+                       vectorcallfunc call) {
   const py::object type = make_type();
   auto* const native = reinterpret_cast<PyTypeObject*>(type.ptr());
   auto method = py::reinterpret_steal<py::object>(native->tp_alloc(native, 0));
   if (!method) throw py::error_already_set();
   as_method(method.ptr())->call = call;
   as_method(method.ptr())->function = Py_NewRef(function.ptr());
+  as_method(method.ptr())->result_type = Py_NewRef(result.ptr());
+  as_method(method.ptr())->stats_type = Py_NewRef(stats.ptr());
   return py::module_::import("functools").attr("update_wrapper")(method, function);
 }
 
@@ -217,14 +224,12 @@ py::object make_method(const py::object& function, vectorcallfunc call) {
 
 py::object make_step_method(const py::object& function, const py::type& result,
                             const py::type& stats) {
-  py::object method = make_method(function, call);
-  as_method(method.ptr())->result_type = Py_NewRef(result.ptr());
-  as_method(method.ptr())->stats_type = Py_NewRef(stats.ptr());
-  return method;
+  return make_method(function, result, stats, call);
 }
 
-py::object make_step_some_method(const py::object& function) {
-  return make_method(function, call_some);
+py::object make_step_some_method(const py::object& function, const py::type& result,
+                                 const py::type& stats) {
+  return make_method(function, result, stats, call_some);
 }
 
 }  // namespace fusedopt

@@ -16,6 +16,7 @@ pybind11::object make_step_method(const pybind11::object& function, const pybind
                                   const pybind11::type& stats);
 
 // The same for Optimizer.step_some.
-pybind11::object make_step_some_method(const pybind11::object& function);
+pybind11::object make_step_some_method(const pybind11::object& function,
+                                       const pybind11::type& result, const pybind11::type& stats);
 
 }  // namespace fusedopt

@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include "engine/float_mode.hpp"
 
@@ -13,18 +14,26 @@ Pieces StepWithOptions::pieces() const {
 }
 
 void StepWithOptions::prepare(const GivenGradients& grads, Plan& plan) {
+  if (options_.zero_grads) require_writeable_cast(grads, held_.writable);
+  prepare(stepped_in(grads, held_.parameters), plan);
+}
+
+void StepWithOptions::prepare(std::vector<Stepped> stepped, Plan& plan) {
+  stepped_ = std::move(stepped);
   if (options_.zero_grads) {
-    require_writeable(grads, held_.parameters, held_.writable);
-    require_apart(grads, held_.parameters);
+    require_writeable(stepped_, held_.parameters);
+    require_apart(stepped_, held_.parameters);
   }
-  if (options_.scans()) scan_ = scan_of(grads.items, grads.items);
+  if (options_.scans()) scan_ = scan_of([](const Stepped& s) { return data_of(s.grad); });
   if (!options_.stats) return;
   for (const Piece& piece : plan.pieces()) measures_.add(piece.size);
   measures_.prepare();
-  if (options_.scans()) standing_ = scan_of(held_.parameters.arrays().data(), grads.items);
+  if (!options_.scans()) return;
+  standing_ =
+      scan_of([this](const Stepped& s) { return data_of(held_.parameters[s.parameter].array); });
 }
 
-void StepWithOptions::run(const GivenGradients& grads, Plan& plan) {
+void StepWithOptions::run(Plan& plan) {
   const ScopedFloatMode mode(false);  // numbers don't depend on the caller's rounding mode
   if (options_.scans()) {
     scan_.run();
@@ -39,11 +48,9 @@ void StepWithOptions::run(const GivenGradients& grads, Plan& plan) {
   const GradientWork gradients{options_.gradient_scale(norm_), options_.clip_value,
                                options_.zero_grads};
   if (options_.max_array_norm) {
-    std::size_t own = 0;
-    for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
-      if (grads.items[i] == Py_None) continue;
-      const double own_norm = std::sqrt(scan_.sum(i)) / options_.loss_scale;
-      plan.scale_gradients(own++, options_.array_scale(own_norm));
+    for (std::size_t k = 0; k < stepped_.size(); ++k) {
+      const double own_norm = std::sqrt(scan_.sum(k)) / options_.loss_scale;
+      plan.scale_gradients(k, options_.array_scale(own_norm));
     }
   }
   plan.fold(gradients);
@@ -59,31 +66,29 @@ void StepWithOptions::zero_cast(const GivenGradients& grads) const {
   if (moves_ || options_.on_nonfinite == OnNonfinite::skip) fusedopt::zero_cast(grads);
 }
 
-py::tuple StepWithOptions::result(const GivenGradients& grads) const {
+py::tuple StepWithOptions::result() const {
   double norm = norm_;
   py::object stats = py::none();
   if (options_.stats) {
     const ScopedFloatMode mode(false);
-    const std::vector<Measures::Sums> sums = sums_of(grads.items);
+    const std::vector<Measures::Sums> each = sums();
     Measures::Sums all;
-    for (const Measures::Sums& s : sums) all.add(s);
+    for (const Measures::Sums& s : each) all.add(s);
     norm = std::sqrt(all.gradient) / options_.loss_scale;
-    stats = stats_of_groups(sums);
+    stats = stats_of_groups(each);
   }
   const bool knows_norm = options_.max_norm || options_.max_array_norm || options_.stats;
   return py::make_tuple(knows_norm ? py::object(py::float_(norm)) : py::none(), !moves_, stats);
 }
 
-// Of each parameter.
-std::vector<Measures::Sums> StepWithOptions::sums_of(PyObject* const* grads) const {
+// Of each parameter that has a gradient.
+std::vector<Measures::Sums> StepWithOptions::sums() const {
   std::vector<Measures::Sums> sums;
-  for (std::size_t i = 0, piece = 0; i < held_.parameters.count(); ++i) {
-    if (grads[i] == Py_None) {
-      sums.emplace_back();
-    } else if (moves_) {
-      sums.push_back(measures_.of_piece(piece++));
+  for (std::size_t k = 0; k < stepped_.size(); ++k) {
+    if (moves_) {
+      sums.push_back(measures_.of_piece(k));
     } else {
-      sums.push_back({scan_.sum(i), 0, standing_.sum(i), scan_.nonfinite(i)});
+      sums.push_back({scan_.sum(k), 0, standing_.sum(k), scan_.nonfinite(k)});
     }
   }
   return sums;
@@ -93,8 +98,8 @@ std::vector<Measures::Sums> StepWithOptions::sums_of(PyObject* const* grads) con
 // elements of gradients aren't finite.
 py::list StepWithOptions::stats_of_groups(const std::vector<Measures::Sums>& sums) const {
   std::vector<Measures::Sums> of_groups(held_.count_of_groups());
-  for (const Group& g : held_.groups) {
-    for (std::size_t i = g.first; i < g.last; ++i) of_groups[g.of].add(sums[i]);
+  for (std::size_t k = 0; k < sums.size(); ++k) {
+    of_groups[held_.group_of(stepped_[k].parameter).of].add(sums[k]);
   }
   py::list stats;
   for (const Measures::Sums& all : of_groups) {
@@ -105,13 +110,13 @@ py::list StepWithOptions::stats_of_groups(const std::vector<Measures::Sums>& sum
 }
 
 // Of one array for each parameter that has a gradient.
-ArrayScan StepWithOptions::scan_of(PyObject* const* arrays, PyObject* const* grads) const {
+template <typename ArrayOf>
+ArrayScan StepWithOptions::scan_of(const ArrayOf& array_of) const {
   ArrayScan scan;
-  scan.reserve(held_.parameters.count());
-  for (std::size_t i = 0; i < held_.parameters.count(); ++i) {
-    const Parameter& p = held_.parameters[i];
-    const bool given = grads[i] != Py_None;
-    scan.add(array_kernel(p.dtype), given ? data_of(arrays[i]) : nullptr, given ? p.size : 0,
+  scan.reserve(stepped_.size());
+  for (const Stepped& s : stepped_) {
+    const Parameter& p = held_.parameters[s.parameter];
+    scan.add(array_kernel(p.dtype), array_of(s), p.size,
              static_cast<std::int64_t>(item_size(p.dtype)));
   }
   scan.prepare();
@@ -123,14 +128,15 @@ void StepWithOptions::require_finite() const {
   const Parameters& parameters = held_.parameters;
   std::string found;
   int more = 0;
-  for (std::size_t i = 0; i < parameters.count(); ++i) {
-    if (scan_.nonfinite(i) == 0) continue;
+  for (std::size_t k = 0; k < stepped_.size(); ++k) {
+    if (scan_.nonfinite(k) == 0) continue;
     if (found.size() > 200) {
       ++more;
       continue;
     }
+    const std::size_t i = stepped_[k].parameter;
     found += (found.empty() ? "" : ", ") + parameters.names().label("grads", i).text() + ": " +
-             std::to_string(scan_.nonfinite(i)) + " of " +
+             std::to_string(scan_.nonfinite(k)) + " of " +
              quantity(static_cast<std::size_t>(parameters[i].size), "element");
   }
   if (more > 0) found += ", and " + std::to_string(more) + " more";

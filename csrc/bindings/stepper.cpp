@@ -161,6 +161,11 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
   // A tuple of our own: gradients are looked at again after the GIL was released, when the caller's
   // list may be another. No Python code runs for it.
   if (!given.given.is_none()) given.given = py::tuple(given.given);
+  return run_step_with(given, kept, options, true);
+}
+
+py::tuple Stepper::run_step_with(GivenGradients& given, Kept& kept, const StepOptions& options,
+                                 bool completes) {
   source_.find_items(given);
   StepWithOptions step(options, held_);
   States::Missing made;
@@ -168,54 +173,95 @@ std::optional<py::tuple> Stepper::take_step_with(py::handle grads, const StepOpt
   const bool repeats =
       prepare(given, kept, made, step.pieces(), [&] { step.prepare(given, plan); });
   // From here on nothing can fail but by what gradients hold.
-  run_for(plan.elements(), [&] { step.run(given, plan); }, kept.is_all);
+  run_for(plan.elements(), [&] { step.run(plan); }, kept.is_all);
   step.zero_cast(given);
   if (step.moves()) {
     count_step(given, repeats);
-    ++held_.completed_steps;
+    if (completes) ++held_.completed_steps;
   } else {
     held_.unmake(made);
     step.require_finite();
   }
-  return step.result(given);
+  return step.result();
 }
 
-void Stepper::step_some(const std::vector<std::pair<std::size_t, py::object>>& grads,
-                        bool completes) {
+void Stepper::step_some(const Gradients& grads, bool completes) {
   GivenGradients given;  // let go of after the lock: a gradient's finalizer may run then
   Kept kept;
   const std::scoped_lock lock(mutex_);
   require_steppable("step_some()");
+  given.given = in_a_tuple(grads);
+  run_step(given, kept);
+  if (completes) ++held_.completed_steps;
+}
+
+py::tuple Stepper::step_some_with(const Gradients& grads, bool completes,
+                                  const StepOptions& options) {
+  GivenGradients given;
+  Kept kept;
+  const std::scoped_lock lock(mutex_);
+  require_steppable("step_some()");
+  given.given = in_a_tuple(grads);
+  return run_step_with(given, kept, options, completes);
+}
+
+// None for all other parameters.
+py::tuple Stepper::in_a_tuple(const Gradients& grads) const {
   py::tuple all(held_.parameters.count());
   for (std::size_t i = 0; i < all.size(); ++i) all[i] = py::none();
   for (const auto& [i, grad] : grads) {
     if (i >= all.size()) throw py::index_error("step_some(): there is no such parameter");
     all[i] = grad;
   }
-  given.given = all;
-  run_step(given, kept);
-  if (completes) ++held_.completed_steps;
+  return all;
 }
 
 bool Stepper::step_some_if_readable(py::handle grads, bool completes) {
   mutex_.require_outside("step_some()");
   Kept kept;  // its references are let go of after the lock
   const std::scoped_lock lock(mutex_);
-  if (!PyDict_CheckExact(grads.ptr()) || !read_hyperparameters()) return false;
-  require_steppable("step_some()");
-  held_.require_usable_state();
-  if (!some_.choose(grads, held_.parameters) || !some_.gather(held_, source_.translator()) ||
-      !keep_chosen(kept)) {
-    return false;
-  }
+  if (!choose_some(grads) || !gather_some(kept)) return false;
   // From here on nothing can fail.
-  for (const ChosenWork::Chosen& chosen : some_.chosen()) ++held_.steps[chosen.parameter];
-  if (completes) ++held_.completed_steps;
-  ++held_.changes;  // parameters are no longer at the same step
+  count_some(completes);
   Plan& plan = some_.plan();
   plan.fold();
   run_for(plan.elements(), [&plan] { plan.run(&Kernel::update); });
   return true;
+}
+
+std::optional<py::tuple> Stepper::step_some_with_if_readable(py::handle grads, bool completes,
+                                                             const StepOptions& options) {
+  mutex_.require_outside("step_some()");
+  Kept kept;
+  const std::scoped_lock lock(mutex_);
+  if (!choose_some(grads)) return std::nullopt;
+  some_.sort();
+  if (!gather_some(kept)) return std::nullopt;
+  StepWithOptions step(options, held_);
+  Plan& plan = some_.plan();
+  step.prepare(some_.stepped(), plan);
+  // From here on nothing can fail but by what gradients hold.
+  run_for(plan.elements(), [&] { step.run(plan); });
+  if (step.moves()) count_some(completes);
+  step.require_finite();
+  return step.result();
+}
+
+bool Stepper::choose_some(py::handle grads) {
+  if (!PyDict_CheckExact(grads.ptr()) || !read_hyperparameters()) return false;
+  require_steppable("step_some()");
+  held_.require_usable_state();
+  return some_.choose(grads, held_.parameters);
+}
+
+bool Stepper::gather_some(Kept& kept) {
+  return some_.gather(held_, source_.translator()) && keep_chosen(kept);
+}
+
+void Stepper::count_some(bool completes) {
+  for (const ChosenWork::Chosen& chosen : some_.chosen()) ++held_.steps[chosen.parameter];
+  if (completes) ++held_.completed_steps;
+  ++held_.changes;  // parameters are no longer at the same step
 }
 
 // Where the GIL will be released. False where that takes more than references: to hold on to other

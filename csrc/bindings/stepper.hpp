@@ -78,10 +78,14 @@ class Stepper {
   py::tuple step_with(py::handle grads, const StepOptions& options);
 
   // A step of some parameters, by index; whether it is one that the optimizer completes.
-  void step_some(const std::vector<std::pair<std::size_t, py::object>>& grads, bool completes);
+  using Gradients = std::vector<std::pair<std::size_t, py::object>>;
+  void step_some(const Gradients& grads, bool completes);
+  py::tuple step_some_with(const Gradients& grads, bool completes, const StepOptions& options);
   // The same of a dict by names or indices, and at the cost of these; unless something is unusual:
-  // then does nothing and says false, as step_if_readable() does.
+  // then does nothing and says false or nothing, as step_if_readable() does.
   bool step_some_if_readable(py::handle grads, bool completes);
+  std::optional<py::tuple> step_some_with_if_readable(py::handle grads, bool completes,
+                                                      const StepOptions& options);
 
   // Loads and stores what step() would, over the same pieces on the same threads, and changes
   // nothing: the time that moving memory takes. Gradients must be finite, and state must exist.
@@ -121,6 +125,12 @@ class Stepper {
   std::optional<py::tuple> take_step_with(py::handle grads, const StepOptions& options,
                                           const MayBegin& may_begin);
   void run_step(GivenGradients& given, Kept& kept);
+  py::tuple run_step_with(GivenGradients& given, Kept& kept, const StepOptions& options,
+                          bool completes);
+  py::tuple in_a_tuple(const Gradients& grads) const;
+  bool choose_some(py::handle grads);
+  bool gather_some(Kept& kept);
+  void count_some(bool completes);
   template <typename CheckMore>
   bool prepare(GivenGradients& grads, Kept& kept, States::Missing& made, Pieces pieces,
                const CheckMore& check_more);

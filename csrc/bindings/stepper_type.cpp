@@ -7,7 +7,7 @@
 #include <new>
 #include <optional>
 #include <string>
-#include <string_view>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -67,6 +67,19 @@ py::custom_type_setup made_whole() {
   });
 }
 
+// Python's StepOptions.
+using StepOptionArguments = std::tuple<double, std::optional<double>, std::optional<double>, double,
+                                       std::string, bool, bool>;
+
+StepOptions step_options(const StepOptionArguments& arguments) {
+  const auto& [loss_scale, max_norm, max_array_norm, clip_value, on_nonfinite, zero_grads, stats] =
+      arguments;
+  const auto action = on_nonfinite == "skip"    ? OnNonfinite::skip
+                      : on_nonfinite == "raise" ? OnNonfinite::raise
+                                                : OnNonfinite::propagate;
+  return {loss_scale, max_norm, max_array_norm, clip_value, action, zero_grads, stats};
+}
+
 }  // namespace
 
 void add_stepper_type(py::module_& module) {
@@ -122,19 +135,18 @@ void add_stepper_type(py::module_& module) {
       .def("step", &Stepper::step, py::arg("grads"))
       .def(
           "step_with",
-          [](Stepper& self, py::handle grads, double loss_scale, std::optional<double> max_norm,
-             double clip_value, std::string_view on_nonfinite, bool zero_grads, bool stats,
-             std::optional<double> max_array_norm) {
-            const auto action = on_nonfinite == "skip"    ? OnNonfinite::skip
-                                : on_nonfinite == "raise" ? OnNonfinite::raise
-                                                          : OnNonfinite::propagate;
-            return self.step_with(grads, {loss_scale, max_norm, max_array_norm, clip_value, action,
-                                          zero_grads, stats});
+          [](Stepper& self, py::handle grads, const StepOptionArguments& options) {
+            return self.step_with(grads, step_options(options));
           },
-          py::arg("grads"), py::kw_only(), py::arg("loss_scale"), py::arg("max_norm"),
-          py::arg("clip_value"), py::arg("on_nonfinite"), py::arg("zero_grads"), py::arg("stats"),
-          py::arg("max_array_norm") = py::none())
+          py::arg("grads"), py::arg("options"))
       .def("step_some", &Stepper::step_some, py::arg("grads"), py::arg("completes"))
+      .def(
+          "step_some_with",
+          [](Stepper& self, const Stepper::Gradients& grads, bool completes,
+             const StepOptionArguments& options) {
+            return self.step_some_with(grads, completes, step_options(options));
+          },
+          py::arg("grads"), py::arg("completes"), py::arg("options"))
       .def("traffic", &Stepper::traffic, py::arg("grads"))
       .def(
           "lookahead",

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from ._types import AnyArray, Array, Grads, GroupRule, Stats, Updates, Written
+from ._step_options import Done, StepOptions
+from ._types import AnyArray, Array, Grads, GroupRule, Updates, Written
 
 
 class Engine(Protocol):
@@ -92,23 +93,18 @@ class Engine(Protocol):
     def step(self, grads: Grads | None) -> None:
         """Update all parameters, or raise and change nothing."""
 
-    def step_with(
-        self,
-        grads: Grads | None,
-        *,
-        loss_scale: float,
-        max_norm: float | None,
-        max_array_norm: float | None,
-        clip_value: float,
-        on_nonfinite: str,
-        zero_grads: bool,
-        stats: bool,
-    ) -> tuple[float | None, bool, Stats | None]:
+    def step_with(self, grads: Grads | None, options: StepOptions) -> Done:
         """Do so with options; return the norm, whether it was skipped, and what was measured."""
         ...
 
     def step_some(self, grads: list[tuple[int, AnyArray | None]], completes: bool) -> None:
         """Update some parameters, by index, or raise and change nothing."""
+
+    def step_some_with(
+        self, grads: list[tuple[int, AnyArray | None]], completes: bool, options: StepOptions
+    ) -> Done:
+        """Do so with options, as `step_with`."""
+        ...
 
     def lookahead(self, momenta: list[float]) -> AbstractContextManager[None]:
         """Hold parameters ahead by their group's momentum times their velocity, for a block."""

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias, TypedDict
 
-from ._hyperparameters import flag, one_of, positive, positive_or_infinite
+from ._hyperparameters import Check, flag, one_of, positive, positive_or_infinite
+from ._types import Stats
 
 
 @dataclass(frozen=True)
@@ -78,41 +80,67 @@ class StepResult:
     stats: tuple[GroupStats, ...] | None = None
 
 
-class StepOptions(NamedTuple):
-    """The options as an engine takes them."""
+class GivenOptions(TypedDict, total=False):
+    """The options as a caller may give them; None and the defaults ask for nothing."""
 
-    loss_scale: float
+    loss_scale: float | None
     max_norm: float | None
     max_array_norm: float | None
-    clip_value: float
+    clip_value: float | None
     on_nonfinite: str
     zero_grads: bool
     stats: bool
 
 
+class StepOptions(NamedTuple):
+    """The options as an engine takes them."""
+
+    loss_scale: float = 1.0
+    max_norm: float | None = None
+    max_array_norm: float | None = None
+    clip_value: float = math.inf
+    on_nonfinite: str = "propagate"
+    zero_grads: bool = False
+    stats: bool = False
+
+
+#: What a step with options tells: the norm, whether it was skipped, and what was measured.
+Done: TypeAlias = tuple[float | None, bool, Stats | None]
+
 _on_nonfinite = one_of("propagate", "skip", "raise")
+_CHECKS: dict[str, Check] = {
+    "loss_scale": positive,
+    "max_norm": positive_or_infinite,
+    "max_array_norm": positive,
+    "clip_value": positive,
+    "on_nonfinite": _on_nonfinite,
+    "zero_grads": flag,
+    "stats": flag,
+}
+_MAY_BE_NONE = ("loss_scale", "max_norm", "max_array_norm", "clip_value")
 
 
-def check_step_options(
-    loss_scale: Any,
-    max_norm: Any,
-    max_array_norm: Any,
-    clip_value: Any,
-    on_nonfinite: Any,
-    zero_grads: Any,
-    stats: Any,
-) -> StepOptions:
-    """Return what the engine takes, or raise what is wrong with it."""
-    if max_norm is not None and max_array_norm is not None:
+def check_step_options(function: str, given: Mapping[str, Any]) -> StepOptions | None:
+    """Return what the engine takes, None where nothing is asked for, or raise what is wrong."""
+    for name in given:
+        if name not in _CHECKS:
+            raise TypeError(f"{function}() got an unexpected keyword argument {name!r}")
+    if given.get("max_norm") is not None and given.get("max_array_norm") is not None:
         raise ValueError("max_array_norm: expected None, as max_norm was given, too")
-    return StepOptions(
-        loss_scale=1.0 if loss_scale is None else positive("loss_scale", loss_scale),
-        max_norm=None if max_norm is None else positive_or_infinite("max_norm", max_norm),
-        max_array_norm=(
-            None if max_array_norm is None else positive("max_array_norm", max_array_norm)
-        ),
-        clip_value=math.inf if clip_value is None else positive("clip_value", clip_value),
-        on_nonfinite=_on_nonfinite("on_nonfinite", on_nonfinite),
-        zero_grads=flag("zero_grads", zero_grads),
-        stats=flag("stats", stats),
+    options = StepOptions(
+        **{
+            name: _CHECKS[name](name, value)
+            for name, value in given.items()
+            if value is not None or name not in _MAY_BE_NONE
+        }
     )
+    # A loss scale of 1 was asked for, and so is what the step tells.
+    asked = any(given.get(name) is not None for name in _MAY_BE_NONE)
+    return options if asked or options != StepOptions() else None
+
+
+def result_of(done: Done) -> StepResult:
+    """Return what a step tells its caller."""
+    norm, skipped, measured = done
+    stats = None if measured is None else tuple(GroupStats(*group) for group in measured)
+    return StepResult(norm, skipped, stats)

@@ -4,13 +4,22 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from . import _core
 from ._hyperparameters import flag
 from ._state import Engine, States
-from ._step_options import GroupStats, StepResult, check_step_options
+from ._step_options import (
+    GivenOptions,
+    GroupStats,
+    StepResult,
+    check_step_options,
+    result_of,
+)
 from ._types import AnyArray, Grads
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 _T = TypeVar("_T")
 
@@ -183,31 +192,33 @@ class Stepping:
         >>> opt.step([np.array([np.nan, 1.0]), None], on_nonfinite="skip")
         StepResult(grad_norm=None, skipped=True, stats=None)
         """
-        if (
-            loss_scale is None
-            and max_norm is None
-            and max_array_norm is None
-            and clip_value is None
-            and type(on_nonfinite) is str  # before == is asked, which may be anything's
-            and on_nonfinite == "propagate"
-            and zero_grads is False
-            and stats is False
-        ):
-            with self._engine.held("step()"):
-                self._configure()
-                self._engine.step(grads)
-            return None
         options = check_step_options(
-            loss_scale, max_norm, max_array_norm, clip_value, on_nonfinite, zero_grads, stats
+            "step",
+            {
+                "loss_scale": loss_scale,
+                "max_norm": max_norm,
+                "max_array_norm": max_array_norm,
+                "clip_value": clip_value,
+                "on_nonfinite": on_nonfinite,
+                "zero_grads": zero_grads,
+                "stats": stats,
+            },
         )
         with self._engine.held("step()"):
             self._configure()
-            norm, skipped, measured = self._engine.step_with(grads, **options._asdict())
-        groups = None if measured is None else tuple(GroupStats(*group) for group in measured)
-        return StepResult(norm, skipped, groups)
+            if options is None:
+                self._engine.step(grads)
+                return None
+            return result_of(self._engine.step_with(grads, options))
 
-    @_core.step_some_method  # what it usually does, natively
-    def step_some(self, grads: Mapping[Any, AnyArray | None], *, completes: bool = True) -> None:
+    @_core.step_some_method(StepResult, GroupStats)  # what it usually does, natively
+    def step_some(
+        self,
+        grads: Mapping[Any, AnyArray | None],
+        *,
+        completes: bool = True,
+        **options: Unpack[GivenOptions],
+    ) -> StepResult | None:
         """Update some parameters in place, at the cost of these.
 
         Each parameter that has a gradient here takes a step, with its group's hyperparameters, and
@@ -222,12 +233,21 @@ class Stepping:
             Gradients by the index or the name of their parameters, each as `step` takes it.
         completes : bool, default True
             Whether the optimizer has completed a step with this.
+        **options
+            As for `step`, for these parameters: ``max_norm`` is about the norm of their gradients.
+
+        Returns
+        -------
+        None or StepResult
+            As from `step`.
 
         Raises
         ------
         TypeError, ValueError
             If there is no such parameter, or one is there twice, by index and by name; for all that
             `step` raises them for. Nothing has changed then.
+        FloatingPointError
+            With ``on_nonfinite="raise"``, if an element of a gradient is not finite.
         RuntimeError
             If the parameters are elsewhere, inside ``with opt.lookahead()`` or ``opt.swap_ema()``.
 
@@ -246,10 +266,14 @@ class Stepping:
             raise TypeError(
                 f"grads: expected a dict of indices or names and arrays, got {type(grads).__name__}"
             )
+        checked = check_step_options("step_some", options)
         with self._engine.held("step_some()"):
             self._configure()
-            by_index = self._by_own_index("grads", grads)
-            self._engine.step_some(list(by_index.items()), completes)
+            by_index = list(self._by_own_index("grads", grads).items())
+            if checked is None:
+                self._engine.step_some(by_index, completes)
+                return None
+            return result_of(self._engine.step_some_with(by_index, completes, checked))
 
     def zero_grad(self) -> None:
         """Fill the gradients that are bound to the optimizer with zeros.

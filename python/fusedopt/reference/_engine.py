@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from .._param_group import ParamGroup
 from .._state import Engine
+from .._step_options import Done, StepOptions
 from .._types import AnyArray, Array, Grads, GroupRule, Stats, Updates, Written
 from ..optimizer import Optimizer
 
@@ -192,59 +193,65 @@ class NumPyEngine:
 
     def step_some(self, grads: list[tuple[int, AnyArray | None]], completes: bool) -> None:
         before = self.completed_steps
-        given: list[AnyArray | None] = [None] * len(self._params)
-        for i, g in grads:
-            given[i] = g
-        self._update_all(self._cast(self._as_given(given)))
+        self._update_all(self._cast(self._some_in_order(grads)))
         if not completes:
             self.completed_steps = before
 
-    def step_with(
-        self,
-        grads: Grads | None,
-        *,
-        loss_scale: float,
-        max_norm: float | None,
-        max_array_norm: float | None,
-        clip_value: float,
-        on_nonfinite: str,
-        zero_grads: bool,
-        stats: bool,
-    ) -> tuple[float | None, bool, Stats | None]:
-        originals = self._in_order(grads)
+    def step_with(self, grads: Grads | None, options: StepOptions) -> Done:
+        return self._step_with(self._in_order(grads), options)
+
+    def step_some_with(
+        self, grads: list[tuple[int, AnyArray | None]], completes: bool, options: StepOptions
+    ) -> Done:
+        before = self.completed_steps
+        done = self._step_with(self._some_in_order(grads), options)
+        if not completes:
+            self.completed_steps = before
+        return done
+
+    def _step_with(self, originals: list[Array | None], options: StepOptions) -> Done:
         in_order = self._cast(originals)
         given = [g for g in in_order if g is not None]
         moved = [p for p, g in zip(self._params, in_order, strict=True) if g is not None]
         before = [p.copy() for p in moved]
         found = [g.copy() for g in given]
-        skipped = on_nonfinite != "propagate" and not all(np.isfinite(g).all() for g in given)
-        if skipped and on_nonfinite == "raise":
+        skipped = options.on_nonfinite != "propagate" and not all(
+            np.isfinite(g).all() for g in given
+        )
+        if skipped and options.on_nonfinite == "raise":
             raise FloatingPointError("grads: not finite; nothing was updated")
-        scale, norm = 1 / loss_scale, None
-        if max_norm is not None or max_array_norm is not None or stats:
-            norm = _norm(given) / loss_scale
-        if norm is not None and max_norm is not None and max_norm != math.inf:
-            coefficient = max_norm / (norm + 1e-6)
-            scale = (1.0 if coefficient > 1 else coefficient) / loss_scale
+        scale, norm = 1 / options.loss_scale, None
+        if options.max_norm is not None or options.max_array_norm is not None or options.stats:
+            norm = _norm(given) / options.loss_scale
+        if norm is not None and options.max_norm is not None and options.max_norm != math.inf:
+            coefficient = options.max_norm / (norm + 1e-6)
+            scale = (1.0 if coefficient > 1 else coefficient) / options.loss_scale
         scales = [scale] * len(in_order)
-        if max_array_norm is not None:
-            norms_of_each = [0.0 if g is None else _norm([g]) / loss_scale for g in in_order]
+        if options.max_array_norm is not None:
+            norms_of_each = [
+                0.0 if g is None else _norm([g]) / options.loss_scale for g in in_order
+            ]
             scales = [
-                (max_array_norm / norm_of_it if norm_of_it > max_array_norm else 1.0) / loss_scale
+                (
+                    options.max_array_norm / norm_of_it
+                    if norm_of_it > options.max_array_norm
+                    else 1.0
+                )
+                / options.loss_scale
                 for norm_of_it in norms_of_each
             ]
         if not skipped:
             self._update_all(
                 [
-                    None if g is None else _scaled(g, its_scale, clip_value)
+                    None if g is None else _scaled(g, its_scale, options.clip_value)
                     for g, its_scale in zip(in_order, scales, strict=True)
                 ]
             )
-        if zero_grads:
+        if options.zero_grads:
             for original in originals:
                 if original is not None:
                     original[...] = 0
-        if not stats:
+        if not options.stats:
             return norm, skipped, None
         groups = [k for k, g in zip(self._groups, in_order, strict=True) if g is not None]
         measured: Stats = []
@@ -253,7 +260,11 @@ class NumPyEngine:
             changes = [] if skipped else [moved[i].astype(float) - before[i] for i in own]
             gradients = [found[i] for i in own]
             nonfinite = sum(int(np.count_nonzero(~np.isfinite(g))) for g in gradients)
-            norms = _norm(gradients) / loss_scale, _norm(changes), _norm([moved[i] for i in own])
+            norms = (
+                _norm(gradients) / options.loss_scale,
+                _norm(changes),
+                _norm([moved[i] for i in own]),
+            )
             measured.append((*norms, nonfinite))
         return norm, skipped, measured
 
@@ -267,6 +278,12 @@ class NumPyEngine:
         if len(grads) != len(items):
             raise ValueError(f"grads: expected {len(items)}, got {len(grads)}")
         return self._as_given(items)
+
+    def _some_in_order(self, grads: list[tuple[int, AnyArray | None]]) -> list[Array | None]:
+        given: list[AnyArray | None] = [None] * len(self._params)
+        for i, g in grads:
+            given[i] = g
+        return self._as_given(given)
 
     def _as_given(self, items: list[AnyArray | None]) -> list[Array | None]:
         """Return gradients as NumPy arrays that fit the parameters."""
