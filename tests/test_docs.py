@@ -21,7 +21,7 @@ MODULES = [
     # The last two for what may not be installed.
     if not m.name.startswith(("fusedopt._core", "fusedopt._bench", "fusedopt._threadpoolctl"))
 ]
-FRONTS = {"fusedopt.torch": "torch"}  # and what each is for
+FRONTS = {"fusedopt.thinc": "thinc", "fusedopt.torch": "torch"}  # and what each is for
 PUBLIC = [
     *(getattr(fusedopt, name) for name in fusedopt.__all__ if name[0] != "_"),
     *(getattr(functional, name) for name in functional.__all__),
@@ -53,6 +53,7 @@ PAGES = [
 ]
 #: What a page's examples import besides.
 NEEDS = {
+    "docs/howto/from_thinc.md": ("thinc",),
     "docs/howto/from_torch.md": ("torch",),
     "docs/howto/other_arrays.md": ("torch",),
     "docs/torch.md": ("torch",),

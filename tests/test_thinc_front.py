@@ -1,0 +1,376 @@
+"""Contract: fusedopt.thinc's steps are thinc's, over thinc's own state, wherever it may be."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from published import peer
+
+api = peer("thinc.api")
+theirs = peer("thinc.optimizers")
+ours = peer("fusedopt.thinc")
+
+SHAPES: list[Any] = [3, (4, 5), 100, (64, 64), (1, 1)]
+SETTINGS: list[dict[str, Any]] = [
+    {},
+    {"L2": 0.01},
+    {"L2": 0.01, "L2_is_weight_decay": False},
+    {"L2": 0.1, "L2_is_weight_decay": False, "grad_clip": 0.0, "use_averages": False},
+    {"grad_clip": 0.5, "eps": 1e-3, "beta1": 0.5, "beta2": 0.99},
+    {"L2": 0.01, "lr_scale": 0.5},
+    {"L2": 30.0},  # which turns weights around: learn_rate times L2 is above 1
+]
+
+
+def schedules() -> dict[str, Any]:
+    if not hasattr(api, "Schedule"):  # before thinc 9
+        return {"learn_rate": api.warmup_linear(0.05, 5, 40), "L2": api.decaying(0.1, 0.01)}
+    return {
+        "learn_rate": api.warmup_linear(0.05, 5, 40),
+        "L2": api.decaying(0.1, 0.01),
+        "beta1": api.constant_then(0.5, 3, api.constant(0.9)),
+    }
+
+
+def arrays(rng: np.random.Generator, shapes: Any = SHAPES) -> list[np.ndarray]:
+    return [np.asarray(rng.normal(size=shape), np.float32) for shape in shapes]
+
+
+def run(opt: Any, steps: int = 50, lr_scale: float = 1.0, seed: int = 0) -> list[np.ndarray]:
+    rng = np.random.default_rng(seed)
+    weights = arrays(rng)
+    for k in range(steps):
+        for i, w in enumerate(weights):
+            if i == 2 and k % 7 == 3:
+                continue  # a parameter without a gradient
+            gradient = arrays(rng, [w.shape])[0] * 3
+            found, zeroed = opt((i, "w"), w, gradient, lr_scale=lr_scale)
+            assert np.shares_memory(found, w)
+            assert np.shares_memory(zeroed, gradient)
+        opt.step_schedules()
+        assert not zeroed.any()
+    return weights
+
+
+def assert_near(ours_: Any, theirs_: Any, tolerance: float = 1e-5) -> None:
+    """thinc rounds the rates of its step to float32, and norms: that adds up over fifty steps."""
+    scale = np.maximum(1, np.abs(theirs_))
+    assert np.all(np.abs(ours_ - theirs_) <= tolerance * scale)
+
+
+def assert_same_state(mine: Any, other: Any) -> None:
+    assert mine.nr_update == other.nr_update
+    for name in ("mom1", "mom2", "averages"):
+        one, two = getattr(mine, name), getattr(other, name)
+        assert (one is None) == (two is None)
+        if one is not None:
+            assert one.keys() == two.keys()
+            for key in one:
+                assert one[key].shape == two[key].shape
+                assert_near(one[key], two[key], 2e-5)
+
+
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+@pytest.mark.parametrize("settings", SETTINGS, ids=str)
+@pytest.mark.parametrize("rule", ["Adam", "SGD"])
+def test_50_steps_are_thincs(rule: str, settings: dict[str, Any], deferred: bool) -> None:
+    settings = dict(settings)
+    lr_scale = settings.pop("lr_scale", 1.0)
+    if rule == "SGD":
+        settings = {k: v for k, v in settings.items() if k not in ("eps", "beta1", "beta2")}
+    mine = getattr(ours, rule)(0.05, **settings, deferred=deferred)
+    other = getattr(theirs, rule)(0.05, **settings)
+    assert isinstance(mine, theirs.Optimizer)
+    for w, v in zip(run(mine, lr_scale=lr_scale), run(other, lr_scale=lr_scale), strict=True):
+        assert_near(w, v)
+    assert_same_state(mine, other)
+
+
+def test_they_are_nearer_to_what_they_should_be_than_thincs() -> None:
+    """Adam with decay and averages in float64, beside both: the difference is thinc's."""
+
+    def exact(seed: int) -> list[np.ndarray]:
+        rng = np.random.default_rng(seed)
+        weights = [w.astype(float) for w in arrays(rng)]
+        moments = [(np.zeros_like(w), np.zeros_like(w)) for w in weights]
+        counts = [0] * len(weights)
+        for k in range(50):
+            for i, (p, (m, v)) in enumerate(zip(weights, moments, strict=True)):
+                if i == 2 and k % 7 == 3:
+                    continue
+                g = arrays(rng, [p.shape])[0].astype(float) * 3
+                g *= min(1.0, 1.0 / float(np.linalg.norm(g)))
+                counts[i] += 1
+                m += (1 - 0.9) * (g - m)
+                v += (1 - 0.999) * (g * g - v)
+                corrected = v / (1 - 0.999 ** counts[i])
+                eps = 1e-8 / (1 - 0.999 ** counts[i]) ** 0.5
+                p -= 0.05 * m / (1 - 0.9 ** counts[i]) / (np.sqrt(corrected) + eps)
+                p -= 0.05 * 0.01 * p
+        return weights
+
+    errors = []
+    for adam in (ours.Adam, theirs.Adam):
+        both = zip(run(adam(0.05, L2=0.01)), exact(0), strict=True)
+        errors.append(max(float(np.abs(w - p).max()) for w, p in both))
+    assert errors[0] < 6e-6
+    assert errors[0] < errors[1]
+
+
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+def test_schedules(deferred: bool) -> None:
+    mine, other = ours.Adam(**schedules(), deferred=deferred), theirs.Adam(**schedules())
+    for w, v in zip(run(mine), run(other), strict=True):
+        assert_near(w, v)
+    assert_same_state(mine, other)
+    rates = (ours.SGD([0.5, 0.25, 0.125]), theirs.SGD([0.5, 0.25, 0.125]))
+    for w, v in zip(run(rates[0]), run(rates[1]), strict=True):
+        assert_near(w, v)
+
+
+def test_a_rule_that_becomes_another() -> None:
+    """With beta1 at 0 thinc's step is SGD's, whatever there is of moments."""
+
+    def beta1(step: int, **_: Any) -> float:
+        return 0.0 if step < 10 or 20 <= step < 30 else 0.9
+
+    def beta2(step: int, **_: Any) -> float:
+        return 0.0 if step < 10 or 20 <= step < 30 else 0.999
+
+    if not hasattr(api, "Schedule"):
+        pytest.skip("needs the schedules of thinc 9")
+    settings = {
+        "beta1": api.Schedule("b1", lambda _, step, **a: beta1(step, **a)),
+        "beta2": api.Schedule("b2", lambda _, step, **a: beta2(step, **a)),
+    }
+    mine, other = ours.Adam(0.05, **settings), theirs.Adam(0.05, **settings)
+    for w, v in zip(run(mine), run(other), strict=True):
+        assert_near(w, v)
+    assert_same_state(mine, other)
+
+
+def test_kernels_take_all_but_the_first_step_of_a_parameter(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    mine = ours.Adam(0.05, L2=0.01)
+    calls = []
+    by_thinc = ours.Optimizer._step_by_thinc
+    monkeypatch.setattr(
+        ours.Optimizer,
+        "_step_by_thinc",
+        lambda self, c: (calls.append(c.key), by_thinc(self, c))[1],
+    )
+    run(mine, steps=5)
+    assert calls == [(i, "w") for i in range(len(SHAPES))]
+
+
+def odd(w: np.ndarray, gradient: np.ndarray, kind: str) -> tuple[Any, Any]:
+    if kind == "strided gradient":
+        wide = np.zeros((*gradient.shape, 2), np.float32)
+        wide[..., 0] = gradient
+        return w, wide[..., 0]
+    if kind == "float64 gradient":
+        return w, gradient.astype(float)
+    if kind == "another array each time":
+        return w.copy(), gradient
+    raise AssertionError(kind)
+
+
+@pytest.mark.parametrize(
+    "kind", ["strided gradient", "float64 gradient", "another array each time"]
+)
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+def test_what_kernels_cant_take_thinc_does(kind: str, deferred: bool) -> None:
+    if kind == "float64 gradient" and not hasattr(api, "Schedule"):
+        pytest.skip("an error in this thinc")
+    rng = np.random.default_rng(3)
+    start, grads = arrays(rng, [(4, 5)])[0], [arrays(rng, [(4, 5)])[0] for _ in range(12)]
+    ends = []
+    for opt in (ours.SGD(0.05, L2=0.1, deferred=deferred), theirs.SGD(0.05, L2=0.1)):
+        w = start.copy()
+        for k, gradient in enumerate(grads):
+            given = odd(w, gradient.copy(), kind) if k % 3 == 2 else (w, gradient.copy())
+            w, _ = opt((1, "w"), *given)
+            opt.step_schedules()
+        ends.append(w)
+        assert opt.nr_update[1, "w"] == 12
+    assert_near(*ends)
+
+
+def test_one_array_under_two_keys() -> None:
+    ends = []
+    for opt in (ours.Adam(0.05), theirs.Adam(0.05)):
+        rng = np.random.default_rng(5)
+        w, other = arrays(rng, [7, 9])
+        for _ in range(20):
+            for key, x in ((1, w), (2, w), (3, other)):
+                opt((key, "w"), x, arrays(rng, [x.shape])[0])
+            opt.step_schedules()
+        ends.append(np.concatenate([w, other]))
+    assert_near(*ends)
+
+
+def test_an_error_is_thincs_and_nothing_was_counted_twice() -> None:
+    mine = ours.Adam(0.05)
+    w = np.ones(4, np.float32)
+    for _ in range(3):
+        mine((1, "w"), w, np.ones(4, np.float32))
+    with pytest.raises(ValueError, match="shape|broadcast"):
+        mine((1, "w"), w, np.ones(5, np.float32))
+
+
+def test_state_that_was_put_in_the_place_of_another() -> None:
+    ends = []
+    for opt in (ours.Adam(0.05), theirs.Adam(0.05)):
+        rng = np.random.default_rng(7)
+        w = arrays(rng, [33])[0]
+        for k in range(30):
+            if k in (10, 20):
+                opt.mom1[1, "w"] = opt.mom1[1, "w"] * np.float32(0.5)
+                opt.averages[1, "w"] = opt.averages[1, "w"].copy()
+            opt((1, "w"), w, arrays(rng, [33])[0])
+        ends.append(np.concatenate([w, opt.mom1[1, "w"], opt.averages[1, "w"]]))
+    assert_near(*ends)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda opt: pickle.loads(pickle.dumps(opt))])
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+def test_copies_are_apart(copied: Any, deferred: bool) -> None:
+    mine, other = ours.Adam(0.05, deferred=deferred), theirs.Adam(0.05)
+    run(mine), run(other)
+    twin, left = copied(mine), {key: array.copy() for key, array in mine.mom1.items()}
+    for w, v in zip(run(twin, seed=1), run(other, seed=1), strict=True):
+        assert_near(w, v)
+    assert_same_state(twin, other)
+    for key, array in left.items():
+        np.testing.assert_array_equal(mine.mom1[key], array)
+
+
+def test_state_that_is_replaced_while_a_step_waits() -> None:
+    ends = []
+    for opt, waits in ((ours.Adam(0.05, deferred=True), True), (theirs.Adam(0.05), False)):
+        rng = np.random.default_rng(7)
+        w = arrays(rng, [33])[0]
+        for k in range(20):
+            if k == 10 and not waits:
+                opt.mom1[1, "w"] = np.ones(33, np.float32)
+            opt((1, "w"), w, arrays(rng, [33])[0])
+            if k == 10 and waits:  # before it is taken
+                opt.mom1[1, "w"] = np.ones(33, np.float32)
+            opt.step_schedules()
+        ends.append(w)
+    assert_near(*ends, 2e-5)
+
+
+def test_deferred_steps_come_with_the_schedules() -> None:
+    opt = ours.SGD(1.0, grad_clip=0.0, deferred=True)
+    w, v = np.zeros(2, np.float32), np.zeros(3, np.float32)
+    for _ in range(2):
+        opt((1, "w"), w, np.ones(2, np.float32))
+        opt((2, "v"), v, np.ones(3, np.float32))
+        opt.step_schedules()
+    gradient = np.ones(2, np.float32)
+    opt((1, "w"), w, gradient)
+    assert w.tolist() == [-2.0] * 2
+    assert gradient.all()
+    opt((1, "w"), w, np.ones(2, np.float32))  # once more: the one before is taken first
+    assert w.tolist() == [-3.0] * 2
+    assert v.tolist() == [-2.0] * 3
+    opt.step_schedules()
+    assert w.tolist() == [-4.0] * 2
+    assert v.tolist() == [-2.0] * 3
+    assert opt.nr_update == {(1, "w"): 4, (2, "v"): 2}
+    with pytest.raises(TypeError, match="^deferred: expected True or False"):
+        ours.SGD(1.0, deferred=1)
+
+
+def model() -> Any:
+    made = api.chain(api.Relu(nO=16, nI=8), api.Relu(nO=16, nI=16), api.Softmax(nO=3, nI=16))
+    api.fix_random_seed(0)
+    return made.initialize()
+
+
+def train(opt: Any, net: Any, steps: int) -> list[float]:
+    rng = np.random.default_rng(0)
+    losses = []
+    for _ in range(steps):
+        x = arrays(rng, [(32, 8)])[0]
+        labels = np.eye(3, dtype=np.float32)[np.argmax(x[:, :3], axis=1)]
+        guesses, back = net.begin_update(x)
+        back(guesses - labels)
+        losses.append(float(((guesses - labels) ** 2).sum()))
+        net.finish_update(opt)
+        opt.step_schedules()
+    return losses
+
+
+@pytest.mark.parametrize("deferred", [False, True], ids=["at once", "deferred"])
+def test_a_model_that_is_restored_keeps_its_optimizers_state(deferred: bool) -> None:
+    losses = []
+    for opt in (ours.Adam(0.01, L2=0.01, deferred=deferred), theirs.Adam(0.01, L2=0.01)):
+        net = model()
+        begin = train(opt, net, 20)
+        net.from_bytes(net.to_bytes())  # its parameters are other arrays from here on
+        losses.append(begin + train(opt, net, 20))
+        with net.use_params(opt.averages):
+            losses[-1].append(float(net.predict(np.ones((1, 8), np.float32)).max()))
+    assert losses[0][-2] < 0.5 * losses[0][0]
+    np.testing.assert_allclose(*losses, rtol=1e-3)
+
+
+@pytest.mark.parametrize("rule", ["Adam", "SGD"])
+def test_a_config_names_it(rule: str) -> None:
+    config = {"@optimizers": f"fusedopt.{rule}.v1", "learn_rate": 0.25, "deferred": True}
+    opt = api.registry.resolve({"optimizer": config})["optimizer"]
+    assert type(opt) is ours.Optimizer
+    w = np.zeros(2, np.float32)
+    for _ in range(2):
+        opt((1, "w"), w, np.full(2, 0.5, np.float32))
+        opt.step_schedules()
+    assert w.tolist() == pytest.approx([-0.5 if rule == "Adam" else -0.25] * 2, abs=1e-5)
+
+
+def test_radam_is_thincs_own() -> None:
+    """The core hasn't that rule: the front says so by stepping as thinc does, bit for bit."""
+    for w, v in zip(
+        run(ours.Optimizer(0.05, use_radam=True)),
+        run(theirs.Optimizer(0.05, use_radam=True)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(w, v)
+
+
+def test_thincs_own_tests_pass_with_it() -> None:
+    tests = Path(theirs.__file__).parent / "tests"
+    if not (tests / "test_optimizers.py").exists():
+        pytest.skip("this thinc brings no tests")
+    here = str(Path(__file__).parent)
+    paths = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "pytest",
+                "-q",
+                "-p",
+                "thinc_with_ours",
+                "-p",
+                "no:cacheprovider",
+            ),
+            *("--rootdir", str(tests), str(tests / "test_optimizers.py")),
+        ],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
