@@ -336,17 +336,7 @@ def Adam(  # noqa: N802  # as thinc calls it
     deferred: bool = False,
 ) -> Optimizer:
     """Return what thinc's ``Adam.v1`` does, stepping by fused kernels: see `Optimizer`."""
-    return Optimizer(
-        learn_rate,
-        L2=L2,
-        beta1=beta1,
-        beta2=beta2,
-        eps=eps,
-        grad_clip=grad_clip,
-        L2_is_weight_decay=L2_is_weight_decay,
-        use_averages=use_averages,
-        deferred=deferred,
-    )
+    return Optimizer(**locals())
 
 
 def SGD(  # noqa: N802
@@ -359,13 +349,4 @@ def SGD(  # noqa: N802
     deferred: bool = False,
 ) -> Optimizer:
     """Return what thinc's ``SGD.v1`` does, stepping by fused kernels: see `Optimizer`."""
-    return Optimizer(
-        learn_rate,
-        L2=L2,
-        beta1=0.0,
-        beta2=0.0,
-        grad_clip=grad_clip,
-        L2_is_weight_decay=L2_is_weight_decay,
-        use_averages=use_averages,
-        deferred=deferred,
-    )
+    return Optimizer(beta1=0.0, beta2=0.0, **locals())
