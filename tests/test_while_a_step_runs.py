@@ -196,7 +196,7 @@ def test_memory_that_is_none_is_refused_and_nothing_changes(options: dict[str, A
     ]
     for allocate, error in bad:
         stepper = stepper_with(allocate, [p])
-        step = partial(stepper.step_with, **options) if options else stepper.step
+        step = partial(stepper.step_with, options=options) if options else stepper.step
         for _ in range(2):
             with pytest.raises(error):
                 step([g])
@@ -215,7 +215,7 @@ def test_memory_that_is_a_parameters_is_refused_and_nothing_changes(
     p[:] = 1
     blocks = [bytes_of(4096), shared]
     stepper = stepper_with(lambda size: blocks.pop(), [p])
-    step = partial(stepper.step_with, **options) if options else stepper.step
+    step = partial(stepper.step_with, options=options) if options else stepper.step
     with pytest.raises(ValueError, match=r"^params\[0\] overlaps the optimizer's own state"):
         step([g])
     assert stepper.state(0) == (0, {})
