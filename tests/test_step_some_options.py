@@ -2,6 +2,8 @@
 
 import inspect
 import math
+import sys
+import typing
 from typing import Any
 
 import numpy as np
@@ -75,6 +77,11 @@ def test_they_are_those_of_a_step(options: dict[str, Any], dtype: Any, native: b
         assert_same(ours, theirs)
         assert ours.step_counts.tolist() == whole.step_counts.tolist()
     assert ours.completed_steps == 1 + 4
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="typing.Unpack came with Python 3.11")
+def test_its_types_can_be_read() -> None:
+    assert "options" in typing.get_type_hints(fusedopt.Optimizer.step_some)
 
 
 @pytest.mark.parametrize("action", ["skip", "raise"])

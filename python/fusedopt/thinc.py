@@ -19,6 +19,7 @@ With g the gradient, p the parameter, and t the parameter's step count from 1, a
 from __future__ import annotations
 
 import math
+import threading
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -26,12 +27,13 @@ import numpy as np
 from thinc import optimizers, schedules
 
 from . import adam, sgd
-from ._hyperparameters import flag
 from .optimizer import Optimizer as Core
 
 __all__ = ["SGD", "Adam", "Optimizer"]
 
-_NUMBERS = ("learn_rate", "b1", "b2", "eps", "L2", "grad_clip")
+#: Before thinc 9 a setting is a number, which the schedule replaces.
+_SETTINGS_ARE_SCHEDULES = hasattr(schedules, "Schedule")
+_STEPS = ("_adam", "_radam")  # what a subclass may have of its own
 
 
 class Optimizer(optimizers.Optimizer):
@@ -39,12 +41,8 @@ class Optimizer(optimizers.Optimizer):
 
     Parameters
     ----------
-    learn_rate, L2, beta1, beta2, eps, grad_clip, use_averages, L2_is_weight_decay
-        As in thinc: numbers, or thinc's schedules.
-    deferred : bool, default False
-        Take steps not at each call but together, in ``step_schedules()``, which every training loop
-        has to call then after its last ``finish_update()``, as spaCy's does: fewer microseconds for
-        each parameter. Before that weights are as they were.
+    learn_rate, L2, beta1, beta2, eps, grad_clip, use_averages, use_radam, L2_is_weight_decay
+        As in thinc: numbers, or thinc's schedules. RAdam's steps are thinc's own.
 
     Examples
     --------
@@ -58,92 +56,73 @@ class Optimizer(optimizers.Optimizer):
     True
     """
 
-    __slots__ = ("_deferred", "_kernels", "_waiting")
+    __slots__ = ("_has_steps_of_its_own", "_kernels")
 
-    def __init__(self, learn_rate: Any, *, deferred: bool = False, **settings: Any) -> None:
-        self._deferred = flag("deferred", deferred)
-        self._kernels: dict[bool, _Kernels] = {}  # of Adam's steps, and of SGD's
-        self._waiting: dict[Any, _Call] = {}  # what is deferred
+    def __init__(self, learn_rate: Any, **settings: Any) -> None:
+        theirs = optimizers.Optimizer
+        self._has_steps_of_its_own = any(
+            getattr(type(self), name) is not getattr(theirs, name) for name in _STEPS
+        )
+        self._kernels: dict[tuple[bool, bool], _Kernels] = {}
         super().__init__(learn_rate, **settings)
 
     def __call__(
         self, key: Any, weights: Any, gradient: Any, *, lr_scale: float = 1.0
     ) -> tuple[Any, Any]:
-        """Take a step of a parameter, now or in ``step_schedules()``, and zero its gradient."""
-        if self._waiting and key in self._waiting:
-            self._take_deferred()
+        """Take a step of a parameter, and fill its gradient with zeros."""
         if len(gradient) < 1:
             return weights, gradient
-        numbers = self._numbers_for(key)
-        kernels = self._kernels_for(numbers)
-        call = _Call(key, weights, gradient, lr_scale, numbers)
-        if kernels is None or not kernels.has(call, self._state_of):
-            stepped = self._step_by_thinc(call)
-            if kernels is not None:
-                kernels.expect(key, stepped[0])
+        settings = self._settings_for(key)
+        kernels = self._kernels_for(settings)
+        if kernels is None:
+            return self._step_by_thinc(key, weights, gradient, lr_scale)
+        with kernels.lock:
+            if kernels.has(key, weights, self._state_of):
+                count = self.nr_update[key] + 1
+                made_of = settings, self.L2_is_weight_decay, lr_scale, count
+                if kernels.step(key, gradient, *made_of):
+                    self.nr_update[key] = count
+                    return weights, gradient
+            stepped = self._step_by_thinc(key, weights, gradient, lr_scale)
+            kernels.expect(key, stepped[0])
             return stepped
-        if self._deferred:
-            self._waiting[key] = call
-        else:
-            self._step_by_kernels(kernels, [call])
-        return weights, gradient
 
-    def step_schedules(self) -> None:
-        """Take the steps that were deferred, and go on with the schedules."""
-        self._take_deferred()
-        super().step_schedules()
-
-    def _take_deferred(self) -> None:
-        waiting, self._waiting = self._waiting, {}
-        together: dict[Any, list[_Call]] = {}
-        for call in waiting.values():
-            kernels = self._kernels_for(call.numbers)
-            if kernels is None or not kernels.has(call, self._state_of):
-                self._step_by_thinc(call)  # its state was replaced meanwhile
-                continue
-            alike = call.numbers, call.lr_scale, self.nr_update[call.key]
-            together.setdefault(alike, []).append(call)
-        for (numbers, *_), calls in together.items():
-            kernels = self._kernels_for(numbers)
-            assert kernels is not None  # by these very numbers
-            self._step_by_kernels(kernels, calls)
-
-    def _step_by_kernels(self, kernels: _Kernels, calls: list[_Call]) -> None:
-        """Take a step of parameters that are at the same one, or the more thorough way."""
-        count = self.nr_update[calls[0].key] + 1
-        try:
-            kernels.step(self.L2_is_weight_decay, count, calls)
-        except (TypeError, ValueError):  # nothing has changed
-            for call in calls:
-                self._step_by_thinc(call)
-            return
-        for call in calls:
-            self.nr_update[call.key] = count
-
-    def _step_by_thinc(self, call: _Call) -> tuple[Any, Any]:
-        stepped: tuple[Any, Any] = super().__call__(
-            call.key, call.weights, call.gradient, lr_scale=call.lr_scale
-        )
+    def _step_by_thinc(
+        self, key: Any, weights: Any, gradient: Any, lr_scale: float
+    ) -> tuple[Any, Any]:
+        stepped: tuple[Any, Any] = super().__call__(key, weights, gradient, lr_scale=lr_scale)
         return stepped
 
-    def _numbers_for(self, key: Any) -> _Numbers:
-        return _Numbers(*[self._number(getattr(self, name), key) for name in _NUMBERS])
+    def _settings_for(self, key: Any) -> _Settings:
+        """Return what thinc's settings are for a key now; asks no schedule that thinc doesn't."""
+        b1, b2 = float(self._asked(self.b1, key)), float(self._asked(self.b2, key))
+        is_adam = b1 > 0 and b2 > 0
+        return _Settings(
+            float(self._asked(self.learn_rate, key)),
+            b1,
+            b2,
+            float(self._asked(self.eps, key)) if is_adam else 0.0,
+            float(self._asked(self.L2, key)),
+            float(self._asked(self.grad_clip, key) or 0.0),
+        )
 
-    def _number(self, setting: Any, key: Any) -> float:
-        if not callable(setting):  # before thinc 9 a number, whatever the schedule
-            return float(setting)
+    def _asked(self, setting: Any, key: Any) -> Any:
+        if not _SETTINGS_ARE_SCHEDULES:
+            return setting
         if getattr(setting, "_schedule", None) is schedules._constant_schedule:
-            return float(setting.attrs["rate"])
-        return float(setting(self.step, key=key, last_score=self.last_score))
+            return setting.attrs["rate"]
+        return setting(self.step, key=key, last_score=self.last_score)
 
-    def _kernels_for(self, numbers: _Numbers) -> _Kernels | None:
+    def _kernels_for(self, settings: _Settings) -> _Kernels | None:
         """Return what takes such steps; None where only thinc says what they are."""
-        is_adam = numbers.b1 > 0 and numbers.b2 > 0
-        if self.use_radam or (numbers.b2 > 0 and not is_adam) or not numbers.are_usual():
+        is_adam = settings.b1 > 0 and settings.b2 > 0
+        is_other = self.use_radam or self._has_steps_of_its_own or (settings.b2 > 0 and not is_adam)
+        if is_other or not settings.are_usual():
             return None
-        if is_adam not in self._kernels:
-            self._kernels[is_adam] = _Kernels(is_adam, self.averages is not None)
-        return self._kernels[is_adam]
+        kind = is_adam, self.averages is not None
+        if kind not in self._kernels:
+            self._kernels[kind] = _Kernels(*kind)
+        return self._kernels[kind]
 
     def _state_of(self, key: Any) -> tuple[Any, ...]:
         """Return thinc's arrays for a key: moments and average, None for one that isn't there."""
@@ -151,9 +130,7 @@ class Optimizer(optimizers.Optimizer):
         return self.mom1.get(key), self.mom2.get(key), average
 
 
-class _Numbers(NamedTuple):
-    """What thinc's settings are for a key at this step."""
-
+class _Settings(NamedTuple):
     learn_rate: float
     b1: float
     b2: float
@@ -163,17 +140,8 @@ class _Numbers(NamedTuple):
 
     def are_usual(self) -> bool:
         """Return whether they are such as the core takes."""
-        return all(0 <= number < math.inf for number in self) and self.b1 < 1 and self.b2 < 1
-
-
-class _Call(NamedTuple):
-    """What thinc asks for, of a parameter."""
-
-    key: Any
-    weights: Any
-    gradient: Any
-    lr_scale: float
-    numbers: _Numbers
+        finite = all(0 <= number < math.inf for number in self[:-1])
+        return finite and self.b1 < 1 and self.b2 < 1 and self.grad_clip >= 0
 
 
 class _Kernels:
@@ -185,7 +153,7 @@ class _Kernels:
     def __init__(self, is_adam: bool, has_averages: bool) -> None:
         names = ["exp_avg", "exp_avg_sq"] if is_adam else [None, None]
         self._names = (*names, "ema" if has_averages else None)  # of what _state_of() gives
-        self._is_adam = is_adam
+        self._kind = is_adam, has_averages
         self._core = self._make([])
         self._places: dict[Any, int] = {}
         self._weights: list[Any] = []
@@ -193,15 +161,17 @@ class _Kernels:
         self._expected: dict[Any, Any] = {}  # keys, and their weights
         self._refused: set[Any] = set()
         self._last: Any = None  # what the core's hyperparameters were made of
+        self.lock = threading.RLock()  # threads may step parameters of their own
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Copy to one without parameters: it finds the copies of thinc's arrays by and by."""
-        return _Kernels, (self._is_adam, self._names[-1] is not None)
+        return _Kernels, self._kind
 
     def _make(self, weights: list[Any]) -> Core:
+        is_adam, has_averages = self._kind
         group: list[Any] = [{"params": weights}]
-        decay = 0.5 if self._names[-1] else None  # some number, as all others
-        if self._is_adam:
+        decay = 0.5 if has_averages else None  # some number, as all others
+        if is_adam:
             return adam.Adam(
                 group, bias_correction=False, decoupled_weight_decay=True, ema_decay=decay
             )
@@ -212,46 +182,48 @@ class _Kernels:
         if key not in self._refused:
             self._expected[key] = weights
 
-    def has(self, call: _Call, state_of: Callable[[Any], tuple[Any, ...]]) -> bool:
+    def has(self, key: Any, weights: Any, state_of: Callable[[Any], tuple[Any, ...]]) -> bool:
         """Return whether it has these weights, and the state that thinc has for them."""
-        if call.key in self._expected:
-            self._adopt_expected(state_of)
-        place = self._places.get(call.key)
+        if key in self._expected:
+            expected, self._expected = self._expected, {}
+            self._adopt_what_fits(expected, state_of)
+        place = self._places.get(key)
         if place is None:
             return False
-        theirs = zip(self._names, self._state[place], state_of(call.key), strict=True)
+        theirs = zip(self._names, self._state[place], state_of(key), strict=True)
         if any(name and mine is not now for name, mine, now in theirs):
             return False
-        if call.weights is not self._weights[place]:
-            try:
-                self._core.rebind({place: call.weights})
-            except (TypeError, ValueError):
-                return False
-            self._weights[place] = call.weights
+        if weights is self._weights[place] or _are_the_same(weights, self._weights[place]):
+            return True
+        try:
+            self._core.rebind({place: weights})
+        except (TypeError, ValueError):
+            return False
+        self._weights[place] = weights
         return True
 
-    def _adopt_expected(self, state_of: Callable[[Any], tuple[Any, ...]]) -> None:
-        expected, self._expected = self._expected, {}
+    def _adopt_what_fits(
+        self, expected: dict[Any, Any], state_of: Callable[[Any], tuple[Any, ...]]
+    ) -> None:
+        """Adopt all of them, or but for those that thinc will have to step: two halves apart."""
         try:
             self._adopt(expected, state_of)
         except (TypeError, ValueError):
-            for key, weights in expected.items():
-                try:
-                    self._adopt({key: weights}, state_of)
-                except (TypeError, ValueError):
-                    self._refused.add(key)
+            keys = list(expected)
+            if len(keys) == 1:
+                self._refused.add(keys[0])
+                return
+            for half in keys[: len(keys) // 2], keys[len(keys) // 2 :]:
+                self._adopt_what_fits({key: expected[key] for key in half}, state_of)
 
     def _adopt(
         self, parameters: dict[Any, Any], state_of: Callable[[Any], tuple[Any, ...]]
     ) -> None:
         places, weights, state = dict(self._places), [*self._weights], [*self._state]
         for key, own in parameters.items():
-            if key in places:
-                state[places[key]] = state_of(key)
-            else:
-                places[key] = len(weights)
-                weights.append(own)
-                state.append(state_of(key))
+            place = places.setdefault(key, len(weights))
+            weights[place : place + 1] = [own]
+            state[place : place + 1] = [state_of(key)]
         entries = {i: self._entry(weights[i], state[i]) for i in range(len(weights))}
         core = self._make(weights)
         groups = core.state_dict()["param_groups"]
@@ -268,53 +240,84 @@ class _Kernels:
                 entry[name] = array.reshape(weights.shape)
         return entry
 
-    def step(self, decays: bool, count: int, calls: list[_Call]) -> None:
-        """Take the step of this number of parameters, or raise and change nothing."""
-        numbers = calls[0].numbers
-        made_of = numbers, decays, count, calls[0].lr_scale
-        if made_of != self._last:
-            self._last = None
-            self._set(self._hyperparameters(*made_of))
-            self._last = made_of
-        penalty = 0.0 if decays else numbers.L2
-        grads = {
-            self._places[key]: gradient + np.float32(penalty) * weights if penalty else gradient
-            for key, weights, gradient, *_ in calls
-        }
-        clip = numbers.grad_clip or None
-        self._core.step_some(grads, max_array_norm=clip, zero_grads=not penalty)
-        if penalty:
-            for call in calls:
-                call.gradient[...] = 0
+    def step(
+        self,
+        key: Any,
+        gradient: Any,
+        settings: _Settings,
+        decays: bool,
+        lr_scale: float,
+        count: int,
+    ) -> bool:
+        """Take the step of this number of a parameter; False where thinc has to."""
+        place = self._places[key]
+        penalty = 0.0 if decays else settings.L2
+        clip = settings.grad_clip if 0 < settings.grad_clip < math.inf else None
+        try:
+            self._set((settings, decays, lr_scale, count))
+            if penalty:
+                given = _penalized(gradient, self._weights[place], penalty)
+                self._core.step_some({place: given}, max_array_norm=clip)
+                gradient[...] = 0
+            else:
+                self._core.step_some({place: gradient}, max_array_norm=clip, zero_grads=True)
+        except (ArithmeticError, TypeError, ValueError):  # nothing has changed
+            return False
+        return True
 
-    def _set(self, hyperparameters: dict[str, Any]) -> None:
+    def _set(self, made_of: tuple[_Settings, bool, float, int]) -> None:
+        if made_of == self._last:
+            return
+        self._last = None
         [group] = self._core.param_groups
-        for name, value in hyperparameters.items():
+        for name, value in self._hyperparameters(*made_of).items():
             if group[name] != value:
                 group[name] = value
+        self._last = made_of
 
     def _hyperparameters(
-        self, numbers: _Numbers, decays: bool, count: int, lr_scale: float
+        self, settings: _Settings, decays: bool, lr_scale: float, count: int
     ) -> dict[str, Any]:
         """Return the core's, so that its step is thinc's.
 
         The core decays a parameter before the step, and thinc (1 − r)·(p − lr·d) after it: that is
         (1 − r)·p − (1 − r)·lr·d.
         """
-        lr = numbers.learn_rate * lr_scale
-        shrinks = lr * numbers.L2 if decays else 0.0
+        is_adam, has_averages = self._kind
+        lr = settings.learn_rate * float(lr_scale)
+        shrinks = lr * settings.L2 if decays else 0.0
         if not 0 <= shrinks < 1:
             raise ValueError("learn_rate times L2: expected less than 1")
         found: dict[str, Any] = {}
-        if self._is_adam:
-            b1, b2 = numbers.b1, numbers.b2
+        if is_adam:
+            b1, b2 = settings.b1, settings.b2
             lr *= (1 - b2**count) ** 0.5 / (1 - b1**count)
-            found = {"betas": (b1, b2), "eps": numbers.eps}
+            found = {"betas": (b1, b2), "eps": settings.eps}
         lr *= 1 - shrinks
         found |= {"lr": lr, "weight_decay": shrinks / lr if shrinks else 0.0}
-        if self._names[-1]:
+        if has_averages:
             found["ema_decay"] = min((1 + count) / (10 + count), 0.9999)
         return found
+
+
+def _penalized(gradient: Any, weights: Any, penalty: float) -> Any:
+    """Return the gradient with an L2 penalty, if what was given can be zeroed afterwards."""
+    alike = type(gradient) is np.ndarray and gradient.shape == weights.shape
+    if not alike or gradient.dtype != weights.dtype or not gradient.flags.writeable:
+        raise ValueError("expected a writeable array like the weights")
+    return gradient + np.float32(penalty) * weights
+
+
+def _are_the_same(weights: Any, known: Any) -> bool:
+    """Return whether two arrays are the same memory, in the same way."""
+    return (
+        type(weights) is np.ndarray
+        and weights.dtype == known.dtype
+        and weights.shape == known.shape
+        and weights.flags.c_contiguous
+        and weights.flags.writeable
+        and weights.__array_interface__["data"] == known.__array_interface__["data"]
+    )
 
 
 def _require_usable(array: Any, weights: Any) -> None:
@@ -333,7 +336,6 @@ def Adam(  # noqa: N802  # as thinc calls it
     grad_clip: Any = 1.0,
     L2_is_weight_decay: bool = True,
     use_averages: bool = True,
-    deferred: bool = False,
 ) -> Optimizer:
     """Return what thinc's ``Adam.v1`` does, stepping by fused kernels: see `Optimizer`."""
     return Optimizer(**locals())
@@ -346,7 +348,6 @@ def SGD(  # noqa: N802
     grad_clip: Any = 1.0,
     L2_is_weight_decay: bool = True,
     use_averages: bool = True,
-    deferred: bool = False,
 ) -> Optimizer:
     """Return what thinc's ``SGD.v1`` does, stepping by fused kernels: see `Optimizer`."""
     return Optimizer(beta1=0.0, beta2=0.0, **locals())
