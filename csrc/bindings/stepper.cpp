@@ -28,8 +28,7 @@ void Stepper::add_group(NewGroup group, py::handle grads, const Updates& updates
   }
   held_.add(std::move(group), [&] {
     if (given.is_none()) return;
-    const Reference all = bound + given;
-    source_.bind(all, [this](const GivenGradients& g) { work_.gather(g.items); });
+    require_and_bind(bound + given);
   });
   bring_up_to_date(updates);
 }
@@ -40,13 +39,13 @@ void Stepper::rebind(const std::vector<std::pair<std::size_t, py::object>>& arra
   const std::scoped_lock lock(mutex_);
   elsewhere_.require_home("rebind()");
   for (const auto& [i, array] : arrays) {
-    if (i >= held_.parameters.count())
+    if (i >= held_.parameters.count()) {
       throw py::index_error("rebind(): there is no such parameter");
+    }
     others.emplace_back(i, held_.parameters.replacement(i, array));
   }
   held_.rebind(others, [this] {
-    if (source_.bound().is_none()) return;
-    source_.bind(source_.bound(), [this](const GivenGradients& g) { work_.gather(g.items); });
+    if (!source_.bound().is_none()) require_and_bind(source_.bound());
   });
   bring_up_to_date(updates);
 }
@@ -54,7 +53,12 @@ void Stepper::rebind(const std::vector<std::pair<std::size_t, py::object>>& arra
 void Stepper::bind(py::handle grads) {
   const Reference given = py::tuple(as_list_or_tuple(grads, held_.parameters.names()));
   const std::scoped_lock lock(mutex_);
-  source_.bind(given, [this](const GivenGradients& g) { work_.gather(g.items); });
+  require_and_bind(given);
+}
+
+// Throws where a step with these would.
+void Stepper::require_and_bind(const Reference& tuple) {
+  source_.bind(tuple, [this](const GivenGradients& g) { work_.gather(g.items); });
 }
 
 void Stepper::zero_grad() {

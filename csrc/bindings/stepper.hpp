@@ -116,6 +116,7 @@ class Stepper {
   void let_go_of_objects();
 
  private:
+  void require_and_bind(const Reference& tuple);
   bool read_hyperparameters();
   Reference read_once(py::handle grads);
   void require_steppable(const char* action) const;

@@ -107,13 +107,12 @@ class StepOptions(NamedTuple):
 #: What a step with options tells: the norm, whether it was skipped, and what was measured.
 Done: TypeAlias = tuple[float | None, bool, Stats | None]
 
-_on_nonfinite = one_of("propagate", "skip", "raise")
 _CHECKS: dict[str, Check] = {
     "loss_scale": positive,
     "max_norm": positive_or_infinite,
     "max_array_norm": positive,
     "clip_value": positive,
-    "on_nonfinite": _on_nonfinite,
+    "on_nonfinite": one_of("propagate", "skip", "raise"),
     "zero_grads": flag,
     "stats": flag,
 }
