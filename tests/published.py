@@ -1,9 +1,12 @@
 """Forms of the rules, run here and in the library that publishes them."""
 
 import os
+import subprocess
+import sys
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +24,22 @@ def peer(name: str, extra: str = "peers") -> Any:
     if find_spec(name.partition(".")[0]) is None and not os.environ.get("FUSEDOPT_REQUIRE_PEERS"):
         pytest.skip(f"{name} is not installed (extra: {extra})", allow_module_level=True)
     return import_module(name)
+
+
+def pass_their_own(tests: Path, plugin: str) -> None:
+    """Run tests that come with a library, with a plugin of ours that puts ours in its place."""
+    here = str(Path(__file__).parent)
+    paths = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
+    arguments = ["-q", "-p", plugin, "-p", "no:cacheprovider", "--rootdir", str(tests.parent)]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *arguments, str(tests)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": paths},
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "passed" in done.stdout
 
 
 class Form(NamedTuple):

@@ -21,7 +21,13 @@ MODULES = [
     # The last two for what may not be installed.
     if not m.name.startswith(("fusedopt._core", "fusedopt._bench", "fusedopt._threadpoolctl"))
 ]
-FRONTS = {"fusedopt.thinc": "thinc", "fusedopt.torch": "torch"}  # and what each is for
+#: And what each is for.
+FRONTS = {
+    "fusedopt.autograd": "autograd",
+    "fusedopt.sklearn": "sklearn",
+    "fusedopt.thinc": "thinc",
+    "fusedopt.torch": "torch",
+}
 PUBLIC = [
     *(getattr(fusedopt, name) for name in fusedopt.__all__ if name[0] != "_"),
     *(getattr(functional, name) for name in functional.__all__),
@@ -53,6 +59,7 @@ PAGES = [
 ]
 #: What a page's examples import besides.
 NEEDS = {
+    "docs/howto/from_autograd.md": ("autograd",),
     "docs/howto/from_thinc.md": ("thinc",),
     "docs/howto/from_torch.md": ("torch",),
     "docs/howto/other_arrays.md": ("torch",),

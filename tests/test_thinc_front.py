@@ -1,9 +1,7 @@
 """Contract: fusedopt.thinc's steps are thinc's, over thinc's own state, wherever it may be."""
 
 import copy
-import os
 import pickle
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from published import peer
+from published import pass_their_own, peer
 
 api = peer("thinc.api")
 theirs = peer("thinc.optimizers")
@@ -460,26 +458,4 @@ def test_thincs_own_tests_pass_with_it() -> None:
     tests = Path(theirs.__file__).parent / "tests"
     if not (tests / "test_optimizers.py").exists():
         pytest.skip("this thinc brings no tests")
-    here = str(Path(__file__).parent)
-    paths = os.pathsep.join([here, os.environ.get("PYTHONPATH", "")])
-    done = subprocess.run(
-        [
-            *(
-                sys.executable,
-                "-m",
-                "pytest",
-                "-q",
-                "-p",
-                "thinc_with_ours",
-                "-p",
-                "no:cacheprovider",
-            ),
-            *("--rootdir", str(tests), str(tests / "test_optimizers.py")),
-        ],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PYTHONPATH": paths},
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    assert "passed" in done.stdout
+    pass_their_own(tests / "test_optimizers.py", "thinc_with_ours")

@@ -27,6 +27,7 @@ import numpy as np
 from thinc import optimizers, schedules
 
 from . import adam, sgd
+from ._borrowing import borrow_state, set_hyperparameters
 from .optimizer import Optimizer as Core
 
 __all__ = ["SGD", "Adam", "Optimizer"]
@@ -226,8 +227,7 @@ class _Kernels:
             state[place : place + 1] = [state_of(key)]
         entries = {i: self._entry(weights[i], state[i]) for i in range(len(weights))}
         core = self._make(weights)
-        groups = core.state_dict()["param_groups"]
-        core.load_state_dict({"state": entries, "param_groups": groups}, copy=False)
+        borrow_state(core, entries)
         self._core, self._last = core, None
         self._places, self._weights, self._state = places, weights, state
 
@@ -269,10 +269,7 @@ class _Kernels:
         if made_of == self._last:
             return
         self._last = None
-        [group] = self._core.param_groups
-        for name, value in self._hyperparameters(*made_of).items():
-            if group[name] != value:
-                group[name] = value
+        set_hyperparameters(self._core, self._hyperparameters(*made_of))
         self._last = made_of
 
     def _hyperparameters(

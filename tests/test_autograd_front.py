@@ -1,0 +1,224 @@
+"""Contract: fusedopt.autograd's functions do what autograd's do, and leave x0 as it was."""
+
+import copy
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from published import peer
+
+autograd = peer("autograd")
+builtins = peer("autograd.builtins")  # to which a traced list is a list
+anp = peer("autograd.numpy")
+theirs = peer("autograd.misc.optimizers")
+ours = peer("fusedopt.autograd")
+
+CALLS: list[tuple[str, dict[str, Any]]] = [
+    ("sgd", {}),
+    ("sgd", {"mass": 0.0, "step_size": 0.01, "num_iters": 37}),
+    ("sgd", {"mass": 0.5, "step_size": -0.01, "num_iters": 20}),
+    ("sgd", {"mass": 1.0}),
+    ("rmsprop", {}),
+    ("rmsprop", {"gamma": 0.5, "eps": 1e-3, "step_size": 0.01, "num_iters": 50}),
+    ("rmsprop", {"gamma": 0.0, "step_size": -0.001}),
+    ("adam", {}),
+    ("adam", {"b1": 0.5, "b2": 0.9, "eps": 1e-2, "step_size": 0.1, "num_iters": 60}),
+    ("adam", {"b1": 0.0, "step_size": -0.01}),
+]
+
+
+def tree(seed: int = 0) -> Any:
+    """Return parameters of all sizes around vectors' widths, in containers of all kinds."""
+    rng = np.random.default_rng(seed)
+    return {
+        "z": [rng.normal(size=n) for n in (1, 2, 3, 7, 8, 9, 31, 33)],
+        "a": (rng.normal(size=(17, 3)), {"k": rng.normal(size=(2, 3, 4)), "b": 0.5}),
+        "m": np.array(-1.5),
+        "e": [],
+        "none": rng.normal(size=(0, 2)),
+    }
+
+
+def leaves(value: Any) -> list[Any]:
+    if builtins.isinstance(value, dict):
+        return [leaf for key in sorted(value) for leaf in leaves(value[key])]
+    if builtins.isinstance(value, list | tuple):
+        return [leaf for each in value for leaf in leaves(each)]
+    return [value]
+
+
+GOAL = [np.asarray(leaf) for leaf in leaves(tree(1))]
+
+
+def loss(x: Any, i: int) -> Any:
+    far = [anp.sum((leaf - goal) ** 2) for leaf, goal in zip(leaves(x), GOAL, strict=True)]
+    return sum(far) * (1 + 0.3 * anp.sin(i)) + 0.1 * anp.sum(anp.sin(x["a"][0])) * x["a"][1]["b"]
+
+
+def assert_same(mine: Any, other: Any, tolerance: float = 1e-12) -> None:
+    assert type(mine) is type(other)
+    if isinstance(mine, dict):
+        assert mine.keys() == other.keys()
+    for one, two in zip(leaves(mine), leaves(other), strict=True):
+        assert type(one) is type(two)
+        assert (one.dtype, one.shape) == (two.dtype, two.shape)
+        np.testing.assert_allclose(one, two, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize(("name", "settings"), CALLS)
+def test_results_are_autograds(name: str, settings: dict[str, Any]) -> None:
+    x0 = tree()
+    mine = getattr(ours, name)(autograd.grad(loss), x0, **settings)
+    assert_same(mine, getattr(theirs, name)(autograd.grad(loss), tree(), **settings))
+    assert [*mine] == [*x0]
+    for one, two in zip(leaves(x0), leaves(tree()), strict=True):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+def test_arguments_by_place(name: str) -> None:
+    rates = {"sgd": (0.05, 0.8), "rmsprop": (0.05, 0.8, 1e-4), "adam": (0.05, 0.8, 0.9, 1e-4)}
+    seen: dict[Any, list[int]] = {ours: [], theirs: []}
+    found = []
+    for each in (ours, theirs):
+
+        def callback(x: Any, i: int, g: Any, seen: list[int] = seen[each]) -> None:
+            seen.append(i)
+
+        found.append(getattr(each, name)(autograd.grad(loss), tree(), callback, 13, *rates[name]))
+    assert_same(*found)
+    assert seen[ours] == seen[theirs] == list(range(13))
+
+
+STARTS: dict[str, Callable[[], Any]] = {
+    "an array": lambda: np.random.default_rng(0).normal(size=(5, 7)),
+    "an array in Fortran's order": lambda: np.asfortranarray(np.arange(12.0).reshape(3, 4)),
+    "every second element": lambda: np.arange(20.0)[::2],
+    "a number": lambda: 2.5,
+    "a float32 array": lambda: np.arange(5, dtype=np.float32),
+    "a tree with float32": lambda: [np.arange(5.0), np.arange(5, dtype=np.float32)],
+    "whole numbers": lambda: np.arange(5),
+    "nothing": list,
+    "complex numbers": lambda: np.array([1 + 2j, 3 - 1j]),
+}
+
+
+@pytest.mark.filterwarnings("ignore:Output seems independent of input")  # of nothing
+@pytest.mark.parametrize("start", STARTS.values(), ids=STARTS)
+@pytest.mark.parametrize("name", ["sgd", "rmsprop", "adam"])
+def test_other_starts(name: str, start: Callable[[], Any]) -> None:
+    def gradient(x: Any, i: int) -> Any:
+        return [leaf * 0.5 + i for leaf in x] if isinstance(x, list) else x * 0.5 + i
+
+    mine, other = (getattr(each, name)(gradient, start(), num_iters=25) for each in (ours, theirs))
+    assert_same(mine, other)
+
+
+@pytest.mark.parametrize("kind", ["x itself", "turned", "numbers", "float32", "one flat", "a view"])
+def test_gradients_of_any_kind(kind: str) -> None:
+    """autograd flattens what it gets, so all of these mean something to it."""
+
+    def gradient(x: Any, i: int) -> Any:
+        g = {
+            "x itself": lambda: x["w"],
+            "turned": lambda: np.asfortranarray(x["w"] * 2),
+            "numbers": lambda: x["w"] * 2,
+            "float32": lambda: (x["w"] * 2).astype(np.float32),
+            "one flat": lambda: (x["w"] * 2).ravel(),
+            "a view": lambda: (np.stack([x["w"]] * 2) * 2)[1],
+        }[kind]()
+        return {"w": g, "b": float(x["b"]) if kind == "numbers" else x["b"]}
+
+    for name in ("sgd", "rmsprop", "adam"):
+        mine, other = (
+            getattr(each, name)(gradient, {"w": np.arange(12.0).reshape(3, 4), "b": 2.0})
+            for each in (ours, theirs)
+        )
+        assert_same(mine, other, 1e-6 if kind == "float32" else 1e-12)
+
+
+def test_x_is_updated_in_place_and_a_callback_gets_copies() -> None:
+    given, kept, gradients = [], [], []
+
+    def gradient(x: Any, i: int) -> Any:
+        given.append(x)
+        return autograd.grad(loss)(x, i)
+
+    def callback(x: Any, i: int, g: Any) -> None:
+        kept.append(x)
+        gradients.append(copy.deepcopy(g))
+
+    found = ours.adam(gradient, tree(), callback, num_iters=5, step_size=0.1)
+    assert all(x is found for x in given)
+    expected: list[Any] = []
+    expected_gradients: list[Any] = []
+
+    def collect(x: Any, i: int, g: Any) -> None:
+        expected.append(x)
+        expected_gradients.append(g)
+
+    theirs.adam(autograd.grad(loss), tree(), collect, num_iters=5, step_size=0.1)
+    for mine, other in zip(kept, expected, strict=True):
+        assert_same(mine, other)
+    for mine, other in zip(gradients, expected_gradients, strict=True):
+        for one, two in zip(leaves(mine), leaves(other), strict=True):
+            np.testing.assert_allclose(one, two, rtol=1e-9, atol=1e-12)
+    kept[-1]["z"][0][...] = 99  # and nobody sees that
+    assert_same(found, ours.adam(autograd.grad(loss), tree(), num_iters=5, step_size=0.1), 0)
+
+
+def test_an_exception_of_grad_comes_through() -> None:
+    def gradient(x: Any, i: int) -> Any:
+        if i == 3:
+            raise RuntimeError("stop here")
+        return x
+
+    with pytest.raises(RuntimeError, match="stop here"):
+        ours.adam(gradient, np.ones(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "settings", "error", "message"),
+    [
+        ("sgd", {"mass": 1.5}, ValueError, r"mass: expected a number in \[0, 1\], got 1.5"),
+        ("sgd", {"step_size": "0.1"}, TypeError, "step_size: expected a finite number"),
+        ("rmsprop", {"gamma": 1.0}, ValueError, r"gamma: expected a number in \[0, 1\)"),
+        ("rmsprop", {"eps": -1.0}, ValueError, "eps: expected a finite number >= 0"),
+        ("adam", {"b1": -0.1}, ValueError, r"b1: expected a number in \[0, 1\)"),
+        ("adam", {"b2": 1.0}, ValueError, r"b2: expected a number in \[0, 1\)"),
+        ("adam", {"step_size": float("nan")}, ValueError, "step_size: expected a finite number"),
+        ("adam", {"eps": None}, TypeError, "eps: expected a finite number >= 0, got None"),
+    ],
+)
+def test_wrong_numbers(name: str, settings: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        getattr(ours, name)(lambda x, i: x, np.ones(3), **settings)
+
+
+def test_gradients_that_dont_fit() -> None:
+    for wrong in ([np.ones(3)], [np.ones(3), np.ones(3)], [np.ones(3), np.ones((2, 2)), 1.0]):
+        with pytest.raises(ValueError, match="grads|reshape"):
+            ours.adam(lambda x, i, wrong=wrong: wrong, [np.ones(3), np.ones((2, 2))])
+    for wrong in ("123", np.array([1, None, 3]), np.ones(3, complex)):
+        with pytest.raises(TypeError):
+            ours.adam(lambda x, i, wrong=wrong: wrong, np.ones(3))
+    with pytest.raises(TypeError, match="grad: expected it to return arrays and floats"):
+        ours.adam(lambda x, i: None, np.ones(3))
+
+
+def test_all_of_autograds_optimizers_are_there() -> None:
+    public = {
+        name
+        for name, value in vars(theirs).items()
+        if inspect.isfunction(value) and value.__module__ == theirs.__name__
+    }
+    assert public - {"unflatten_optimizer"} == set(ours.__all__)
+    for name in ours.__all__:
+        inner = inspect.unwrap(getattr(theirs, name))
+        mine = [*inspect.signature(getattr(ours, name)).parameters.values()]
+        if inner is not getattr(theirs, name):
+            other = [*inspect.signature(inner).parameters.values()]
+            assert [p.default for p in mine] == [p.default for p in other]
