@@ -24,6 +24,7 @@ MODULES = [
 #: And what each is for.
 FRONTS = {
     "fusedopt.autograd": "autograd",
+    "fusedopt.jax": "jax",
     "fusedopt.sklearn": "sklearn",
     "fusedopt.thinc": "thinc",
     "fusedopt.torch": "torch",

@@ -120,3 +120,57 @@ def test_a_gap_or_a_parameter_without_gradient_is_not_updated() -> None:
     opt.step([grads[0], grads[1], grads[3]])
     np.testing.assert_array_equal(flat.reshape(4, 8)[:, 0], [-4.25, -2.5, 0, -4.25])
     assert opt.step_counts.tolist() == [3, 2, 3]
+
+
+@every_dtype
+@pytest.mark.parametrize("align", [8, 64, 128, 4096])
+def test_aligned_views(align: int, dtype: Any) -> None:
+    shapes = [3, (2, 5), (), 0, 17, (4, 4)]
+    flat, views = fusedopt.flat_views(shapes, dtype, align=align)
+    for k, view in enumerate(views):
+        assert view.ctypes.data % align == 0
+        assert view.shape == np.empty(shapes[k]).shape
+        assert view.dtype == dtype
+        assert view.size == 0 or np.shares_memory(view, flat)
+        view[...] = k + 1
+    assert flat.ctypes.data % max(align, 64) == 0
+    for k, view in enumerate(views):
+        assert (view == k + 1).all()
+    assert np.count_nonzero(flat) == sum(view.size for view in views)
+    # Only what is needed for it, and none at the end.
+    assert flat[-1] == len(shapes)
+    assert flat.nbytes < sum(view.nbytes for view in views) + align * len(shapes)
+
+
+def test_aligned_views_step_with_the_flat_array() -> None:
+    shapes = {"a": 3, "b": (5, 7), "c": 33}
+    flat, params = fusedopt.flat_views(shapes, align=64)
+    flat_grad, grads = fusedopt.flat_views(shapes, align=64)
+    arrays = random_arrays(0, np.float32, [*shapes.values()])
+    for view, array in zip(params.values(), arrays, strict=True):
+        view[...] = array
+    together, apart = fusedopt.AdamW([flat]), fusedopt.AdamW(copies(arrays))
+    for step in range(5):
+        given = random_arrays(1 + step, np.float32, [*shapes.values()])
+        for view, array in zip(grads.values(), given, strict=True):
+            view[...] = array
+        together.step([flat_grad])
+        apart.step(given)
+    for view, array in zip(params.values(), apart.param_groups[0]["params"], strict=True):
+        np.testing.assert_array_equal(view, array)
+    assert np.count_nonzero(flat) == sum(view.size for view in params.values())
+
+
+@pytest.mark.parametrize(
+    ("align", "error", "message"),
+    [
+        (4, ValueError, "align: expected a power of two from 8 to 4096, got 4"),
+        (8192, ValueError, "align: expected a power of two from 8 to 4096, got 8192"),
+        (48, ValueError, "align: expected a power of two from 8 to 4096, got 48"),
+        (64.0, TypeError, r"align: expected an int, got 64\.0"),
+        ("64", TypeError, "align: expected an int, got '64'"),
+    ],
+)
+def test_wrong_alignments(align: Any, error: type[Exception], message: str) -> None:
+    with pytest.raises(error, match=message):
+        fusedopt.flat_views([3], align=align)

@@ -86,3 +86,18 @@ def test_torchs_class_has_torchs_defaults_and_ours(name: str) -> None:
     # Bound gradients, a place for state and casts are what torch has of its own.
     assert ours.keys() - own.keys() == set(COMMON) - {"ema_decay"}
     assert sorted(described(getattr(fusedopt.torch, name))) == sorted(own)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_jaxs_function_has_what_the_class_has(name: str) -> None:
+    peer("jax")
+    import_module("fusedopt.jax")
+    function = getattr(fusedopt.jax, name.lower())
+    ours = arguments(getattr(fusedopt, name).__init__)
+    for key in ["params", *COMMON]:
+        del ours[key]
+    own = arguments(function)
+    assert [(p.name, p.default, p.kind) for p in own.values()] == [
+        (p.name, p.default, p.kind) for p in ours.values()
+    ]
+    assert described(function) == list(own)

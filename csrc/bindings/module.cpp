@@ -18,6 +18,7 @@
 #include "bindings/settings.hpp"
 #include "bindings/step_method.hpp"
 #include "bindings/stepper_type.hpp"
+#include "bindings/xla_step.hpp"
 
 namespace fusedopt {
 namespace {
@@ -91,4 +92,5 @@ PYBIND11_MODULE(_core, module) {
   module.def("attributes", &attributes, py::arg("objects"), py::arg("name"));
 
   module.def("rules", &rules);
+  module.def("xla_step", [] { return py::capsule(reinterpret_cast<void*>(&xla_step)); });
 }

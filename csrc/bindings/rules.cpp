@@ -51,15 +51,22 @@ ConfiguredRule::ConfiguredRule(std::string_view name, const py::dict& values)
   }
 }
 
-void ConfiguredRule::require_finite(DType dtype) const {
-  if (dtype == DType::float64) return;  // checked in Python
+int ConfiguredRule::infinite_in(DType dtype) const {
+  if (dtype == DType::float64) return -1;  // checked in Python
   for (int k = 0; k < info->hyperparameters.count; ++k) {
     const double value = hyperparameters[static_cast<std::size_t>(k)];
-    if (std::abs(value) <= std::numeric_limits<float>::max()) continue;
-    throw py::value_error(std::string(info->hyperparameters.items[k]) +
-                          ": expected a number that is finite in float32, as parameters are, got " +
-                          py::cast<std::string>(py::repr(py::float_(value))));
+    if (!(std::abs(value) <= std::numeric_limits<float>::max())) return k;
   }
+  return -1;
+}
+
+void ConfiguredRule::require_finite(DType dtype) const {
+  const int k = infinite_in(dtype);
+  if (k < 0) return;
+  const double value = hyperparameters[static_cast<std::size_t>(k)];
+  throw py::value_error(std::string(info->hyperparameters.items[k]) +
+                        ": expected a number that is finite in float32, as parameters are, got " +
+                        py::cast<std::string>(py::repr(py::float_(value))));
 }
 
 }  // namespace fusedopt

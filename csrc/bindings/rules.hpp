@@ -34,7 +34,9 @@ struct ConfiguredRule {
   // Throws unless the dict has exactly the rule's hyperparameters.
   ConfiguredRule(std::string_view name, const pybind11::dict& values);
 
-  // Throws where a hyperparameter would be infinite in the dtype.
+  // Which hyperparameter would be infinite in the dtype; -1 if none. Needs no GIL.
+  int infinite_in(DType dtype) const;
+  // Throws where one would be.
   void require_finite(DType dtype) const;
 
   // What a state array of the rule is filled with when it is made.

@@ -66,6 +66,7 @@ csrc/bindings/stepper_type.cpp       NATIVE MODULE
 csrc/bindings/stepper.hpp            hyperparameters unloadable state_dict LIES stats MORE
 csrc/bindings/stepper.*              FOREIGN CHECKS overlap flat_views LIES stats MORE
 csrc/bindings/updates.cpp            turns state_dict add_params copies
+csrc/bindings/xla_step.cpp           jax_front
 csrc/bindings/writable_memory.*      adopted_state overlap owners CHECKS state_dict memmap pipeline
 python/fusedopt/_hyperparameters.py  LIVE choices forms ema pipeline
 python/fusedopt/_param_group.py      live_numbers groups VALUES copies turns
