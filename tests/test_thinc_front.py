@@ -58,8 +58,8 @@ def run(opt: Any, steps: int = 50, lr_scale: float = 1.0, seed: int = 0) -> list
     return weights
 
 
-def assert_near(ours_: Any, theirs_: Any, tolerance: float = 1e-5) -> None:
-    """thinc rounds the rates of its step to float32, and norms: that adds up over fifty steps."""
+def assert_near(ours_: Any, theirs_: Any, tolerance: float = 3e-6) -> None:
+    """Rounding adds up over fifty steps, that of 1 − r, by which a decay multiplies, most of all."""
     scale = np.maximum(1, np.abs(theirs_))
     assert np.all(np.abs(ours_ - theirs_) <= tolerance * scale)
 
@@ -73,7 +73,7 @@ def assert_same_state(mine: Any, other: Any) -> None:
             assert one.keys() == two.keys()
             for key in one:
                 assert one[key].shape == two[key].shape
-                assert_near(one[key], two[key], 2e-5)
+                assert_near(one[key], two[key])
 
 
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
@@ -89,37 +89,6 @@ def test_50_steps_are_thincs(rule: str, settings: dict[str, Any]) -> None:
     for w, v in zip(run(mine, lr_scale=lr_scale), run(other, lr_scale=lr_scale), strict=True):
         assert_near(w, v)
     assert_same_state(mine, other)
-
-
-def test_they_are_nearer_to_what_they_should_be_than_thincs() -> None:
-    """Adam with decay and averages in float64, beside both: the difference is thinc's."""
-
-    def exact(seed: int) -> list[np.ndarray]:
-        rng = np.random.default_rng(seed)
-        weights = [w.astype(float) for w in arrays(rng)]
-        moments = [(np.zeros_like(w), np.zeros_like(w)) for w in weights]
-        counts = [0] * len(weights)
-        for k in range(50):
-            for i, (p, (m, v)) in enumerate(zip(weights, moments, strict=True)):
-                if i == 2 and k % 7 == 3:
-                    continue
-                g = arrays(rng, [p.shape])[0].astype(float) * 3
-                g *= min(1.0, 1.0 / float(np.linalg.norm(g)))
-                counts[i] += 1
-                m += (1 - 0.9) * (g - m)
-                v += (1 - 0.999) * (g * g - v)
-                corrected = v / (1 - 0.999 ** counts[i])
-                eps = 1e-8 / (1 - 0.999 ** counts[i]) ** 0.5
-                p -= 0.05 * m / (1 - 0.9 ** counts[i]) / (np.sqrt(corrected) + eps)
-                p -= 0.05 * 0.01 * p
-        return weights
-
-    errors = []
-    for adam in (ours.Adam, theirs.Adam):
-        both = zip(run(adam(0.05, L2=0.01)), exact(0), strict=True)
-        errors.append(max(float(np.abs(w - p).max()) for w, p in both))
-    assert errors[0] < 6e-6
-    assert errors[0] < errors[1]
 
 
 def test_schedules() -> None:

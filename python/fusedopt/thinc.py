@@ -289,12 +289,17 @@ class _Kernels:
         if is_adam:
             b1, b2 = settings.b1, settings.b2
             lr *= (1 - b2**count) ** 0.5 / (1 - b1**count)
-            found = {"betas": (b1, b2), "eps": settings.eps}
+            # thinc's loop has them in float32, where 1 − 0.999 is 1.3e-5 of it less.
+            found = {"betas": (_in_float32(b1), _in_float32(b2)), "eps": settings.eps}
         lr *= 1 - shrinks
         found |= {"lr": lr, "weight_decay": shrinks / lr if shrinks else 0.0}
         if has_averages:
             found["ema_decay"] = min((1 + count) / (10 + count), 0.9999)
         return found
+
+
+def _in_float32(number: float) -> float:
+    return float(np.float32(number))
 
 
 def _penalized(gradient: Any, weights: Any, penalty: float) -> Any:
