@@ -59,7 +59,7 @@ def run(opt: Any, steps: int = 50, lr_scale: float = 1.0, seed: int = 0) -> list
 
 
 def assert_near(ours_: Any, theirs_: Any, tolerance: float = 3e-6) -> None:
-    """Rounding adds up over fifty steps, that of 1 − r, by which a decay multiplies, most of all."""
+    """Rounding adds up over fifty steps, most of all that of the number a decay multiplies by."""
     scale = np.maximum(1, np.abs(theirs_))
     assert np.all(np.abs(ours_ - theirs_) <= tolerance * scale)
 

@@ -187,12 +187,6 @@ def test_a_step_may_be_a_plain_number_and_betas_one_tensor() -> None:
     pair.require_same(1e-6)
 
 
-def test_importing_fusedopt_imports_no_torch() -> None:
-    code = "import sys, fusedopt; print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout == "False\n"
-
-
 @pytest.mark.parametrize("chosen", [None, "serial", "auto"])
 @pytest.mark.parametrize("by", ["environment", "call"])
 def test_torchs_threads_are_shared_where_nobody_chose(chosen: str | None, by: str) -> None:
