@@ -1,8 +1,11 @@
 """Contract: fusedopt.jax's steps, inside of what JAX compiles, are the reference's, bit for bit."""
 
 import collections
+import copy
 import pickle
+import re
 import subprocess
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
@@ -413,13 +416,128 @@ def test_wrong_hyperparameters() -> None:
         (lambda: front.rmsprop(alpha=1), ValueError, r"alpha: expected a number in \[0, 1\)"),
         (lambda: front.adamw(betas=(0.9, 1.0)), ValueError, r"betas\[1\]: expected a number in"),
         (lambda: front.adam(eps_hat=lambda step: True), TypeError, "eps_hat: expected True or"),
-        (lambda: front.adam(lr=lambda step: -1), ValueError, "lr: .* from its schedule after 0"),
     ]:
         with pytest.raises(error, match=message):
             make()
-    opt = front.sgd(lr=lambda step: np.ones(2) if isinstance(step, jax.core.Tracer) else 0.1)
-    with pytest.raises(TypeError, match=r"lr: expected a number, got an array of shape \(2,\)"):
-        jax.jit(opt.step)([ones(3)], [ones(3)], opt.init([ones(3)]))
+
+
+NUMBER = r"expected a finite number >= 0"
+RATE = r"expected a number in \[0, 1\)"
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"lr": lambda step: -1}, ValueError, f"lr: {NUMBER}, got -1"),
+        ({"lr": lambda step: True}, TypeError, f"lr: {NUMBER}, got True"),
+        ({"lr": lambda step: "0.1"}, TypeError, f"lr: {NUMBER}, got '0.1'"),
+        ({"lr": lambda step: None}, TypeError, f"lr: {NUMBER}, got None"),
+        ({"lr": lambda step: [0.1]}, TypeError, f"lr: {NUMBER}, got"),
+        ({"lr": lambda step: jnp.ones(2)}, TypeError, f"lr: {NUMBER}, got float32 of shape"),
+        ({"lr": lambda step: step > 0}, TypeError, f"lr: {NUMBER}, got bool"),
+        ({"lr": lambda step: 1j * step}, TypeError, f"lr: {NUMBER}, got complex64"),
+        ({"betas": lambda step: 0.9}, ValueError, "betas: expected 2 numbers from its schedule"),
+        ({"betas": lambda step: (0.9,) * 3}, ValueError, "betas: expected 2 numbers .*, got 3"),
+        ({"betas": lambda step: ()}, ValueError, "betas: expected 2 numbers .*, got 0"),
+        ({"betas": (0.9, lambda step: 1.0)}, ValueError, f"beta2: {RATE}, got 1.0"),
+        ({"betas": (jnp.ones(2), 0.9)}, TypeError, f"beta1: {RATE}, got float32 of shape"),
+    ],
+)
+def test_wrong_schedules(settings: Any, error: type[Exception], message: str) -> None:
+    opt = front.adam(**settings)
+    for step in (opt.step, jax.jit(opt.step)):
+        with pytest.raises(error, match=message):
+            step([ones(3)], [ones(3)], opt.init([ones(3)]))
+
+
+def test_numbers_that_are_known_stay_as_precise_as_they_are() -> None:
+    grads = random_arrays(1, np.float32, [30])
+    for settings in ({"lr": lambda step: 0.1}, {"betas": (lambda step: 0.9, 0.99999999)}):
+        params = random_arrays(0, np.float32, [30])
+        expected = fusedopt.Adam(copies(params), **settings)
+        opt = front.adam(**settings)
+        found, state = params, opt.init(params)
+        for _ in range(5):
+            expected.step(grads)
+            found, state = jax.jit(opt.step)(found, grads, state)
+        assert_equal(found, list(expected.param_groups[0]["params"]))
+
+
+def test_numbers_that_are_arrays_of_jaxs() -> None:
+    params, grads = ones(3), ones(3)
+
+    def after(lr: Any) -> Any:
+        opt = front.sgd(lr=lr)
+        return opt.step(params, grads, opt.init(params))[0]
+
+    def made_inside(lr: Any) -> Any:
+        opt = front.sgd(lr=optax.cosine_decay_schedule(lr, 100))
+        return opt.step(params, grads, opt.init(params))[0]
+
+    for found in (
+        after(jnp.float32(0.25)),
+        jax.jit(after)(0.25),
+        jax.vmap(after)(jnp.array([0.25, 0.5]))[0],
+        jax.jit(lambda lr: after(lambda step: lr))(0.25),
+        jax.jit(made_inside)(0.25),
+    ):
+        np.testing.assert_array_equal(found, np.full(3, 0.75))
+    betas = front.adam(betas=(jnp.float32(0.5), 0.75))
+    plain = front.adam(betas=(0.5, 0.75))
+    for one, two in zip(
+        jax.tree.leaves(betas.step(params, grads, betas.init(params))),
+        jax.tree.leaves(plain.step(params, grads, plain.init(params))),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(one, two)
+
+
+@pytest.mark.parametrize(
+    ("step", "message"),
+    [
+        (2.0, "state['step']: expected an int without dimensions, got float64 of shape ()"),
+        (True, "state['step']: expected an int without dimensions, got bool of shape ()"),
+        (None, "state['step']: expected an int without dimensions, got object of shape ()"),
+        (np.array([5, 9], np.int32), "got int32 of shape (2,)"),
+        (jnp.zeros(0, jnp.int32), "got int32 of shape (0,)"),
+    ],
+)
+def test_wrong_counts(step: Any, message: str) -> None:
+    opt = front.sgd()
+    with pytest.raises(TypeError, match=re.escape(message)):
+        opt.step(ones(3), ones(3), {"step": step})
+
+
+def test_counts_of_any_int() -> None:
+    opt = front.adam()
+    state = opt.init(ones(3))
+    for step, after in ((7, 8), (np.int64(7), 8), (np.int64(2**32 + 4), 2**31 - 1)):
+        assert int(opt.step(ones(3), ones(3), {**state, "step": step})[1]["step"]) == after
+    with pytest.raises(Exception, match="expected 0 or more"):
+        jax.block_until_ready(opt.step(ones(3), ones(3), {**state, "step": -5}))
+
+
+def test_copies_of_an_optimizer() -> None:
+    opt = front.adamw(lr=0.1, betas=(schedule_of_a_module, 0.9))
+    for other in (pickle.loads(pickle.dumps(opt)), copy.deepcopy(opt)):
+        mine, theirs = (each.step(ones(3), ones(3), opt.init(ones(3))) for each in (opt, other))
+        assert_equal(mine, [np.asarray(leaf) for leaf in jax.tree.leaves(theirs)])
+
+
+def schedule_of_a_module(step: Any) -> Any:
+    return 0.9 - 0.1 / (1 + step)
+
+
+def test_many_leaves_compile_soon() -> None:
+    """As one call, XLA would take minutes for these."""
+    opt = front.adam()
+    params = [ones(3 + i % 7) for i in range(1000)]
+    begin = time.perf_counter()
+    found, _ = jax.jit(opt.step)(params, params, opt.init(params))
+    assert time.perf_counter() - begin < 30
+    expected = fusedopt.Adam([param.copy() for param in params])
+    expected.step(params)
+    assert_equal(found, list(expected.param_groups[0]["params"]))
 
 
 @pytest.mark.parametrize(

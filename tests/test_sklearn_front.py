@@ -199,6 +199,46 @@ def test_parameters_that_were_replaced() -> None:
     assert_same(mine, other)
 
 
+def test_layers_that_were_cut_off() -> None:
+    """Their optimizer's state is of a network that isn't there any more: an error of NumPy's."""
+    x, y = numbers()
+    for module in (ours, theirs):
+        model = module.MLPClassifier((64, 10), random_state=0).partial_fit(x, y, classes=range(10))
+        model.coefs_, model.intercepts_ = model.coefs_[1:], model.intercepts_[1:]
+        model.n_layers_, model.hidden_layer_sizes = 3, (10,)
+        with pytest.raises(ValueError, match="shape"):
+            model.partial_fit(x, y)
+    mine, other = (
+        each.MLPClassifier(random_state=0).partial_fit(x, y, classes=range(10))
+        for each in (ours, theirs)
+    )
+    for model in (mine, other):
+        grads = [np.ones_like(c) for c in model.coefs_]
+        model._optimizer.update_params(model.coefs_, grads)
+    assert_same(mine, other)
+
+
+def test_an_optimizer_that_is_kept_put_back_and_taken_away() -> None:
+    x, y = numbers()
+    for solver, kind in (("adam", "AdamOptimizer"), ("sgd", "SGDOptimizer")):
+        found = []
+        for module in (ours, theirs):
+            model = module.MLPClassifier(solver=solver, random_state=0)
+            model.partial_fit(x, y, classes=range(10))
+            kept = copy.copy(model._optimizer)
+            model.partial_fit(x, y)
+            model._optimizer = kept
+            model.partial_fit(x, y)
+            own = getattr(their_optimizers, kind)(model.coefs_ + model.intercepts_)
+            model._optimizer = own
+            model.partial_fit(x, y)
+            del model._optimizer
+            assert not hasattr(model, "_optimizer")
+            model.partial_fit(x, y)
+            found.append(model)
+        assert_same(*found)
+
+
 def test_settings_that_change_between_calls() -> None:
     x, y = numbers()
     for solver, changes in {

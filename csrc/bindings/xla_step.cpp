@@ -23,7 +23,8 @@ void describe(const xla::Api* api, xla::Metadata& metadata) {
   metadata.version.minor =
       api ? std::min(api->version.minor, xla::newest_minor_version) : xla::oldest_minor_version;
   metadata.traits = 0;
-  if (metadata.struct_size >= sizeof(metadata)) metadata.state_type = 0;  // none
+  // Its size doesn't say that it is there.
+  if (api && api->version.minor >= 2) metadata.state_type = 0;  // none
 }
 
 xla::Metadata* asked_metadata(const xla::CallFrame& frame) {
@@ -114,6 +115,7 @@ void require_alike(const xla::Buffer& one, const xla::Buffer& other) {
 }
 
 double number_in(const xla::Buffer& buffer) {
+  if (elements_of(buffer) != 1) throw std::invalid_argument("computed: expected one number each");
   return dtype_of(buffer) == DType::float32 ? static_cast<double>(*static_cast<float*>(buffer.data))
                                             : *static_cast<double*>(buffer.data);
 }
@@ -125,23 +127,47 @@ std::string_view next_line(std::string_view& text) {
   return line;
 }
 
-// Puts the numbers that the program computed in their places; returns how many there are.
-std::size_t take_computed(const Attributes& attributes, const Buffers& arguments, std::int64_t step,
-                          ConfiguredRule& rule) {
-  const auto places = attributes.integers("computed");
-  const auto low = attributes.floats("low"), high = attributes.floats("high");
-  std::string_view expected = attributes.text("expected");
-  for (std::size_t k = 0; k < places.size(); ++k) {
+// The numbers that the program computes: each one's place among the rule's, what it may be, and a
+// line that says so.
+struct Computed {
+  explicit Computed(const Attributes& attributes)
+      : places(attributes.integers("computed")),
+        low(attributes.floats("low")),
+        high(attributes.floats("high")),
+        expected(attributes.text("expected")) {
+    if (low.size() != places.size() || high.size() != places.size()) {
+      throw std::invalid_argument("computed: expected bounds for each number");
+    }
+  }
+
+  std::span<const std::int64_t> places;
+  std::span<const double> low, high;
+  std::string_view expected;
+};
+
+// Puts those numbers, which are arguments from the second on, in their places.
+void take(const Computed& computed, const Buffers& arguments, std::int64_t step,
+          ConfiguredRule& rule) {
+  std::string_view expected = computed.expected;
+  for (std::size_t k = 0; k < computed.places.size(); ++k) {
     const std::string_view line = next_line(expected);
     const double value = number_in(arguments[1 + k]);
-    if (!(low[k] <= value && value <= high[k])) {  // nor is a NaN
+    if (!(computed.low[k] <= value && value <= computed.high[k])) {  // nor is a NaN
       std::ostringstream text;
       text << line << ", got " << value << ", from its schedule after " << step - 1 << " steps";
       throw std::invalid_argument(text.str());
     }
-    rule.hyperparameters.at(static_cast<std::size_t>(places[k])) = value;
+    rule.hyperparameters.at(static_cast<std::size_t>(computed.places[k])) = value;
   }
-  return places.size();
+}
+
+std::int64_t step_in(const xla::Buffer& buffer) {
+  if (buffer.dtype != DataType::s32 || elements_of(buffer) != 1) {
+    throw std::invalid_argument("step: expected an int32");
+  }
+  const std::int64_t step = *static_cast<const std::int32_t*>(buffer.data);
+  if (step < 1) throw std::invalid_argument("state['step']: expected 0 or more");
+  return step;
 }
 
 void require_finite(const ConfiguredRule& rule, DType dtype) {
@@ -174,15 +200,16 @@ void take_step(const xla::CallFrame& frame) {
   const Attributes attributes(frame.attributes);
   const Buffers arguments(frame.arguments), results(frame.results);
   ConfiguredRule rule = rule_of(attributes);
-  const std::int64_t step = *static_cast<const std::int32_t*>(arguments[0].data);
-  if (step < 1) throw std::invalid_argument("state: expected a step of 0 or more");
-  const std::size_t first = 1 + take_computed(attributes, arguments, step, rule);
+  const Computed computed(attributes);
+  const std::size_t first = 1 + computed.places.size();
   const auto states = static_cast<std::size_t>(rule.info->states.count);
   const std::size_t params = results.size() / (1 + states);
   if (results.size() != params * (1 + states) ||
       arguments.size() != first + params * (2 + states)) {
     throw std::invalid_argument("expected the arrays of the rule");
   }
+  const std::int64_t step = step_in(arguments[0]);
+  take(computed, arguments, step, rule);
 
   // Everything is looked at before anything is written.
   for (std::size_t i = 0; i < params; ++i) {

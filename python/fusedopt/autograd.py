@@ -14,18 +14,19 @@ is::
     v ← b2·v + (1 − b2)·g²
     x ← x − step_size·(m/(1 − b1ᵗ)) / (√(v/(1 − b2ᵗ)) + eps)
 
-Where leaves of ``x0`` aren't float64, autograd's own function steps.
+Where leaves of ``x0`` aren't float64, or numbers are such as kernels don't take, autograd's own
+function steps.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from numbers import Real
 from typing import Any, TypeAlias
 
 import numpy as np
 from autograd.misc import optimizers as theirs
 
-from ._hyperparameters import decay_rate, finite, fraction, non_negative
 from .adam import Adam
 from .flat import flat_views
 from .optimizer import Optimizer
@@ -51,17 +52,19 @@ def sgd(
     Parameters
     ----------
     grad : function of x and the iteration's number from 0
-        Returns the gradient at x, a tree like x. x is updated in place afterwards.
+        Returns the gradient at x: as many numbers, in a tree like x. The arrays of x are updated
+        in place afterwards, and can't be written to, unless x0 is one array.
     x0 : tree
         Where to start: lists, tuples and dicts, nested, of arrays and floats; stays as it is.
     callback : function of x, the iteration's number, and the gradient, optional
-        Called at every iteration before x is updated, with a copy of x.
+        Called at every iteration before x is updated, with copies. Where x0 is one array, what it
+        writes into them counts.
     num_iters : int, default 200
         How many iterations.
     step_size : float, default 0.1
         The learning rate; a negative one goes up the gradient.
     mass : float, default 0.9
-        How much of the average stays, in [0, 1].
+        How much of the average stays.
 
     Returns
     -------
@@ -71,7 +74,7 @@ def sgd(
     Raises
     ------
     TypeError, ValueError
-        If a number is of the wrong type or out of range, or a gradient doesn't fit x.
+        If a gradient doesn't fit x, or as autograd does.
 
     Examples
     --------
@@ -83,16 +86,15 @@ def sgd(
     >>> bool(np.allclose(x["a"], 3) and np.allclose(x["b"], 0, atol=1e-6))
     True
     """
-    rate, goes_up = _rate(step_size)
-    kept = fraction("mass", mass)
-    init = "zeros" if kept else None
 
     def make(params: list[Any]) -> Optimizer:
-        return SGD(params, rate, kept, kept, maximize=goes_up, momentum_init=init)
+        rate, up = _rate(step_size)
+        init = "zeros" if mass else None
+        return SGD(params, rate, mass, mass, maximize=up, momentum_init=init)
 
-    if not _is_ours(x0):
-        return theirs.sgd(grad, x0, callback, num_iters, step_size, mass)
-    return _minimize(make, grad, x0, callback, num_iters)
+    call = grad, x0, callback, num_iters
+    opt = _made(make, x0)
+    return _minimize(opt, *call) if opt else theirs.sgd(*call, step_size, mass)
 
 
 def rmsprop(
@@ -113,9 +115,9 @@ def rmsprop(
     num_iters : int, default 100
         How many iterations.
     gamma : float, default 0.9
-        How much of the average stays, in [0, 1).
+        How much of the average stays.
     eps : float, default 1e-8
-        Added to the average's root, >= 0.
+        Added to the average's root.
 
     Returns
     -------
@@ -125,7 +127,7 @@ def rmsprop(
     Raises
     ------
     TypeError, ValueError
-        If a number is of the wrong type or out of range, or a gradient doesn't fit x.
+        If a gradient doesn't fit x, or as autograd does.
 
     Examples
     --------
@@ -136,15 +138,14 @@ def rmsprop(
     >>> bool(np.allclose(x, 3, atol=0.1))
     True
     """
-    rate, goes_up = _rate(step_size)
-    alpha, smallest = decay_rate("gamma", gamma), non_negative("eps", eps)
 
     def make(params: list[Any]) -> Optimizer:
-        return RMSprop(params, rate, alpha, smallest, initial_square_avg=1, maximize=goes_up)
+        rate, up = _rate(step_size)
+        return RMSprop(params, rate, gamma, eps, initial_square_avg=1, maximize=up)
 
-    if not _is_ours(x0):
-        return theirs.rmsprop(grad, x0, callback, num_iters, step_size, gamma, eps)
-    return _minimize(make, grad, x0, callback, num_iters)
+    call = grad, x0, callback, num_iters
+    opt = _made(make, x0)
+    return _minimize(opt, *call) if opt else theirs.rmsprop(*call, step_size, gamma, eps)
 
 
 def adam(
@@ -166,9 +167,9 @@ def adam(
     num_iters : int, default 100
         How many iterations.
     b1, b2 : float, default 0.9 and 0.999
-        How much of the averages of the gradient and of its square stays, in [0, 1).
+        How much of the averages of the gradient and of its square stays.
     eps : float, default 1e-8
-        Added to the root of the second, >= 0.
+        Added to the root of the second.
 
     Returns
     -------
@@ -178,7 +179,7 @@ def adam(
     Raises
     ------
     TypeError, ValueError
-        If a number is of the wrong type or out of range, or a gradient doesn't fit x.
+        If a gradient doesn't fit x, or as autograd does.
 
     Examples
     --------
@@ -194,58 +195,93 @@ def adam(
     100 [2.98 2.98]
     200 [3. 3.]
     """
-    rate, goes_up = _rate(step_size)
-    betas = decay_rate("b1", b1), decay_rate("b2", b2)
-    smallest = non_negative("eps", eps)
 
     def make(params: list[Any]) -> Optimizer:
-        return Adam(params, rate, betas, smallest, maximize=goes_up)
+        rate, up = _rate(step_size)
+        return Adam(params, rate, (b1, b2), eps, maximize=up)
 
-    if not _is_ours(x0):
-        return theirs.adam(grad, x0, callback, num_iters, step_size, b1, b2, eps)
-    return _minimize(make, grad, x0, callback, num_iters)
+    call = grad, x0, callback, num_iters
+    opt = _made(make, x0)
+    return _minimize(opt, *call) if opt else theirs.adam(*call, step_size, b1, b2, eps)
 
 
-def _rate(step_size: float) -> tuple[float, bool]:
+def _rate(step_size: Any) -> tuple[float, bool]:
     """Return a learning rate, and whether it is to go up the gradient."""
-    number = finite("step_size", step_size)
-    return abs(number), number < 0
+    if not isinstance(step_size, Real):
+        raise TypeError("step_size: expected a number")
+    return abs(float(step_size)), step_size < 0
+
+
+def _made(make: Callable[[list[Any]], Optimizer], x0: Tree) -> Optimizer | None:
+    """Return what optimizes a copy of x0; None where that is autograd's."""
+    leaves = [*_leaves(x0)]
+    if not leaves or not all(map(_is_double, leaves)):
+        return None
+    _, params = flat_views([np.shape(leaf) for leaf in leaves], np.float64)
+    for array, leaf in zip(params, leaves, strict=True):
+        array[...] = leaf
+    try:
+        return make(params)
+    except (TypeError, ValueError):
+        return None
+
+
+def _is_double(leaf: Any) -> bool:
+    return isinstance(leaf, float) or (type(leaf) is np.ndarray and leaf.dtype == np.float64)
 
 
 def _minimize(
-    make: Callable[[list[Any]], Optimizer],
+    opt: Optimizer,
     grad: Callable[[Tree, int], Tree],
     x0: Tree,
     callback: Callback | None,
     num_iters: int,
 ) -> Tree:
-    leaves = [*_leaves(x0)]
-    _, params = flat_views([np.shape(leaf) for leaf in leaves], np.float64)
-    for array, leaf in zip(params, leaves, strict=True):
-        array[...] = leaf
-    x = _like(x0, iter(params))
-    opt = make(params)
+    params = list(opt.param_groups[0]["params"])
+    is_one = not isinstance(x0, dict | list | tuple)
+    shown = params if is_one else [_read_only(array) for array in params]
     for i in range(num_iters):
-        gradient = grad(x, i)
+        # In containers of its own, as it may put something else there.
+        grads = [*_leaves(grad(_like(x0, shown), i))]
+        if callback or not all(map(_fits, grads, params)) or len(grads) != len(params):
+            grads = _copies_like(params, grads)
         if callback:
-            callback(_like(x0, (array.copy() for array in params)), i, gradient)
-        _step(opt, params, [*_leaves(gradient)])
-    return x
+            seen = [array.copy() for array in params], [array.copy() for array in grads]
+            callback(_like(x0, seen[0]), i, _like(x0, seen[1]))
+            if is_one:
+                params[0][...], grads = seen[0][0], seen[1]
+        try:
+            opt.step(grads)
+        except ValueError:  # it lies in x, or not in order
+            opt.step(_copies_like(params, grads))
+    return _like(x0, params)
 
 
-def _step(opt: Optimizer, params: list[Any], grads: list[Any]) -> None:
-    if any(g is None for g in grads):  # which is no gradient to the core, and none is an error here
-        raise TypeError("grad: expected it to return arrays and floats, in a tree like x, got None")
-    try:
-        opt.step(grads)
-    except (TypeError, ValueError):  # a number for an array of none, another layout, x itself
-        if len(grads) != len(params):
-            raise
-        opt.step([_copy_like(p, g) for p, g in zip(params, grads, strict=True)])
+def _read_only(array: Any) -> Any:
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
-def _copy_like(param: Any, grad: Any) -> Any:
-    return np.array(grad).astype(np.float64, order="C", casting="same_kind").reshape(param.shape)
+def _fits(grad: Any, param: Any) -> bool:
+    return type(grad) is np.ndarray and grad.dtype == np.float64 and grad.shape == param.shape
+
+
+def _copies_like(params: list[Any], grads: list[Any]) -> list[Any]:
+    """Return arrays like params with all numbers of a gradient, in their order."""
+    for grad in grads:
+        if not isinstance(grad, Real) and type(grad) is not np.ndarray:
+            kind = type(grad).__name__
+            raise TypeError(f"grad: expected it to return arrays and floats, got {kind}")
+    numbers = np.concatenate([np.ravel(grad) for grad in grads]) if grads else np.empty(0)
+    if not np.can_cast(numbers.dtype, np.float64, "same_kind"):
+        raise TypeError(f"grad: expected real numbers, got {numbers.dtype}")
+    expected = sum(param.size for param in params)
+    if numbers.size != expected:
+        raise ValueError(f"grad: expected {expected} numbers, as many as x has, got {numbers.size}")
+    ends = np.cumsum([param.size for param in params])[:-1]
+    parts = np.split(numbers.astype(np.float64), ends)
+    return [part.reshape(param.shape) for part, param in zip(parts, params, strict=True)]
 
 
 def _leaves(tree: Tree) -> Iterator[Any]:
@@ -260,20 +296,15 @@ def _leaves(tree: Tree) -> Iterator[Any]:
         yield tree
 
 
-def _like(tree: Tree, leaves: Iterator[Any]) -> Tree:
+def _like(tree: Tree, leaves: Iterable[Any]) -> Tree:
     """Return a tree of the same form, with other leaves."""
+    return _filled(tree, iter(leaves))
+
+
+def _filled(tree: Tree, leaves: Iterator[Any]) -> Tree:
     if type(tree) is dict:
-        made = {key: _like(tree[key], leaves) for key in sorted(tree)}
+        made = {key: _filled(tree[key], leaves) for key in sorted(tree)}
         return {key: made[key] for key in tree}
     if type(tree) in (list, tuple):
-        return type(tree)([_like(branch, leaves) for branch in tree])
+        return type(tree)([_filled(branch, leaves) for branch in tree])
     return next(leaves)
-
-
-def _is_ours(tree: Tree) -> bool:
-    """Return whether there are leaves, all of them such as autograd keeps in float64, and we do."""
-    leaves = [*_leaves(tree)]
-    return bool(leaves) and all(
-        isinstance(leaf, float) or (type(leaf) is np.ndarray and leaf.dtype == np.float64)
-        for leaf in leaves
-    )

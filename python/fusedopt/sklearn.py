@@ -50,6 +50,10 @@ class _Kernels:
     ) -> bool:
         """Take a step; False where kernels can't, and then nothing has changed."""
         arrays = [array for each in state.values() for array in each]
+        if len(grads) != len(params) or len(arrays) != len(params) * len(state):
+            return False
+        if params and not grads[0].dtype == arrays[0].dtype == params[0].dtype:
+            return False  # soon, as it may be so at every step
         try:
             core = self._core
             if not core or not (_are_same(params, self._params) and _are_same(arrays, self._state)):
@@ -79,7 +83,11 @@ class _WithKernels:
     """An optimizer of scikit-learn's: its state lies in its own arrays, as it was."""
 
     def __init__(self, made: Any) -> None:
-        self.__setstate__(vars(made))
+        """Go on from where another one is, apart from it."""
+        self.__setstate__({name: _copied(value) for name, value in vars(made).items()})
+
+    def __copy__(self) -> Any:
+        return type(self)(self)
 
     @staticmethod
     @abstractmethod
@@ -93,6 +101,11 @@ class _WithKernels:
     def __setstate__(self, state: dict[str, Any]) -> None:
         vars(self).update(state)
         self._kernels = _Kernels(self._over)
+
+
+def _copied(value: Any) -> Any:
+    """Return lists with copies of their arrays, which scikit-learn replaces and kernels don't."""
+    return [array.copy() for array in value] if isinstance(value, list) else value
 
 
 class _Adam(_WithKernels, AdamOptimizer):
@@ -144,6 +157,10 @@ class _Stepping:
         kind = kinds.get(type(made))
         vars(self)["_optimizer"] = kind(made) if kind else made
 
+    @_optimizer.deleter
+    def _optimizer(self) -> None:
+        vars(self).pop("_optimizer", None)
+
 
 class MLPClassifier(_Stepping, neural_network.MLPClassifier):
     """scikit-learn's ``MLPClassifier``, whose solvers ``adam`` and ``sgd`` step by fused kernels.
@@ -160,8 +177,9 @@ class MLPClassifier(_Stepping, neural_network.MLPClassifier):
 
     Notes
     -----
-    Attributes are scikit-learn's, too. Results agree to within rounding. ``solver="lbfgs"``, and a
-    ``partial_fit`` in another precision than the first, step as in scikit-learn.
+    Attributes are scikit-learn's, too. Results agree to within rounding; where a step overflows,
+    NumPy's warning of it is missing. ``solver="lbfgs"``, and a ``partial_fit`` in another precision
+    than the first, step as in scikit-learn.
 
     Examples
     --------
@@ -190,8 +208,9 @@ class MLPRegressor(_Stepping, neural_network.MLPRegressor):
 
     Notes
     -----
-    Attributes are scikit-learn's, too. Results agree to within rounding. ``solver="lbfgs"``, and a
-    ``partial_fit`` in another precision than the first, step as in scikit-learn.
+    Attributes are scikit-learn's, too. Results agree to within rounding; where a step overflows,
+    NumPy's warning of it is missing. ``solver="lbfgs"``, and a ``partial_fit`` in another precision
+    than the first, step as in scikit-learn.
 
     Examples
     --------
